@@ -1,0 +1,143 @@
+package local
+
+import "github.com/oversqlite/oversqlite/wire"
+
+// TableSet names the tables a transaction changed, sorted, without duplicates.
+type TableSet []string
+
+// Conflict is a local intent that meets a newer server image of its row.
+type Conflict struct {
+	Table   string // lower case
+	KeyJSON string // local key
+	Key     wire.Key
+	LocalOp wire.Op
+	Base    int64 // base_row_version of the intent
+	// Local is the newest local content in local form, nil for a delete. Together with LocalOp, Base and the server's
+	// version it identifies what a resolution was made for.
+	Local []byte
+
+	LocalWire  []byte // Local in wire form
+	BaseWire   []byte // the base row in wire form; nil when not known
+	ServerWire []byte // the server's row; nil: deleted, or never existed when ServerVersion is 0
+
+	ServerVersion int64
+	ServerExact   bool // false: a deletion inferred from a snapshot, its version is not the tombstone's own
+	ServerDeleted bool
+}
+
+// ResolutionKind is what is to become of a conflict.
+type ResolutionKind uint8
+
+// The resolutions.
+const (
+	AcceptServer ResolutionKind = iota + 1
+	KeepLocal
+	KeepMerged
+)
+
+// Resolution is an answer to a Conflict. It is applied only while the intent and the server image are still those
+// of the Conflict.
+type Resolution struct {
+	Conflict Conflict
+	Kind     ResolutionKind
+	Merged   []byte // wire form, every column; KeepMerged only
+}
+
+// Settled is the outcome of a settling transaction.
+type Settled struct {
+	Dropped   int        // void intents dropped
+	Accepted  int        // intents whose shadow had the same content
+	Kept      int        // new rows over old tombstones, rebased
+	Conflicts []Conflict // to be resolved, at most the asked-for number
+	More      bool       // more conflicts than were returned
+	Tables    TableSet   // business tables whose rows changed (void intents that laid down their shadow)
+}
+
+// ResolutionsApplied is the outcome of applying resolutions.
+type ResolutionsApplied struct {
+	Applied int
+	Stale   int // intent or shadow changed meanwhile: ask again
+	Tables  TableSet
+	// NeedsPull is set when an accepted server row refers to a parent that is not here yet; nothing of that
+	// resolution was applied.
+	NeedsPull bool
+}
+
+// FreezeRequest says how much to freeze and in which dialect.
+type FreezeRequest struct {
+	Contract wire.ContractName
+	MaxRows  int64 // 0: no bound
+	MaxBytes int64 // of wire payloads; 0: no bound
+}
+
+// Frozen is the outcome of a freeze. Outbox.State is OutboxNone when there was nothing to freeze.
+type Frozen struct {
+	Outbox Outbox
+	More   bool // dirty rows were left for a further bundle because of the bounds
+}
+
+// Replayed is the outcome of settling the outbox with the bundle as which it was committed.
+type Replayed struct {
+	Rows       int64
+	Checkpoint int64
+	Tables     TableSet
+	// Foreign is set when the bundle turned out not to be this outbox's: the outbox went back to dirty and source
+	// recovery was recorded.
+	Foreign bool
+	// RebuildRequired is set when an update or delete had no effect on the server: the rebuild gate was set.
+	RebuildRequired bool
+}
+
+// Applied is the outcome of applying pulled bundles.
+type Applied struct {
+	Bundles    int
+	Rows       int64
+	Checkpoint int64
+	Tables     TableSet
+	// Replayed is set when one of the bundles was the outbox's own.
+	Replayed        bool
+	Foreign         bool // as in Replayed.Foreign
+	RebuildRequired bool
+	// Collision is set when the bundle after Checkpoint cannot be applied around local intents; nothing of it was
+	// applied, the bundles before it were.
+	Collision *Collision
+}
+
+// Collision names the intents around which a bundle could not be applied.
+type Collision struct {
+	BundleSeq int64
+	Cause     string // "foreign_key" or "unique"
+	Intents   []IntentKey
+}
+
+// IntentKey names an intent.
+type IntentKey struct {
+	Table   string
+	KeyJSON string
+}
+
+// Restored is the outcome of applying a snapshot.
+type Restored struct {
+	BundleSeq        int64
+	Rows             int64
+	DroppedLocalRows int64 // anonymous local intents dropped by a remote replace
+	Tables           TableSet
+	OutboxSettled    bool // a committed outbox was settled by the snapshot
+}
+
+// ConflictTaken is the outcome of recording a push_conflict.
+type ConflictTaken struct {
+	// Settled is set when the server's image equals the frozen row: the push of that row had been committed after
+	// all and was settled as a replay.
+	Settled bool
+	// Base and Op are those of the refused row, for bounding retries.
+	Base int64
+	Op   wire.Op
+}
+
+// Detached is the outcome of a detach.
+type Detached struct {
+	Blocked bool
+	Pending Pending
+	Tables  TableSet
+}

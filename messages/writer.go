@@ -1,0 +1,163 @@
+package messages
+
+import (
+	"context"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// Writer is what the writer receives: a command that is one transaction on the local database (or one consistent
+// read of it), and where the answer goes. The answer is a WriterDone with the same Ref, sent to the message's sender.
+type Writer interface{ writer() }
+
+// Do asks the writer to execute a command.
+type Do struct {
+	Ref     uint64 // chosen by the asker, carried back
+	Command Command
+	// Cancel, when not nil, interrupts the transaction (which then did not happen) once it is closed.
+	Cancel context.Context //nolint:containedctx // a message outlives the call that sends it
+}
+
+func (Do) writer() {}
+
+// WriterDone answers a Do. Result has the type that the command's comment names, nil when it names none or when Err
+// is set.
+type WriterDone struct {
+	Ref    uint64
+	Result any
+	Err    error
+}
+
+// Command is one transaction.
+type Command interface{ command() }
+
+// The commands. Each mirrors the method of sqlite.DB of the same name, whose comment tells what it does.
+type (
+	// LoadState reads local.State.
+	LoadState struct{}
+
+	// AttachSeeding stores a lease: attached, to seed the scope.
+	AttachSeeding struct {
+		UserID, InitializationID string
+		Contract                 wire.ContractName
+	}
+	// AttachEmpty attaches to a scope that is initialized and empty.
+	AttachEmpty struct {
+		UserID   string
+		Contract wire.ContractName
+	}
+	// BeginRemoteReplace records that local rows are to be replaced by a snapshot.
+	BeginRemoteReplace struct {
+		UserID   string
+		Contract wire.ContractName
+	}
+	// AttachKeepingIntents attaches to an initialized scope around the intents that are here; the rebuild gate is set.
+	AttachKeepingIntents struct {
+		UserID   string
+		Contract wire.ContractName
+	}
+	// ResetScope prepares the database to seed a scope that the server lost: fresh source, every row a dirty INSERT.
+	ResetScope struct{}
+	// DropLease forgets a lease that was used up or is not needed.
+	DropLease struct{}
+	// LoseLease puts the outbox back to dirty and the binding back to anonymous, intents kept.
+	LoseLease struct{}
+	// RequireReattach records that the server lost or reset the scope; the outbox goes back to dirty.
+	RequireReattach struct{}
+	// Detach answers local.Detached.
+	Detach struct{}
+	// Uninstall removes every _sync_ table and trigger.
+	Uninstall struct{}
+
+	// SetRebuildGate sets the gate with a reason.
+	SetRebuildGate struct{ Reason string }
+	// SetSourceRecovery records source recovery and reserves the replacement id.
+	SetSourceRecovery struct{ Reason, Replacement string }
+	// SetUploadBlocked records why uploads are held; nil clears it.
+	SetUploadBlocked struct{ Blocked *local.Blocked }
+
+	// Settle answers local.Settled with at most Max conflicts.
+	Settle struct{ Max int }
+	// Resolve answers local.ResolutionsApplied.
+	Resolve struct{ Resolutions []local.Resolution }
+	// Freeze answers local.Frozen.
+	Freeze struct{ Request local.FreezeRequest }
+	// OutboxRows answers []wire.PushRow, rows From … of the outbox within both bounds, at least one.
+	OutboxRows struct{ From, MaxRows, MaxBytes int64 }
+	// MarkCommitted records as which bundle the outbox was committed.
+	MarkCommitted struct{ Bundle wire.BundleMeta }
+	// TakeConflict answers local.ConflictTaken: the image is a shadow now and the outbox went back to dirty.
+	TakeConflict struct{ Conflict wire.Conflict }
+	// RequeueOutbox puts the outbox back to dirty.
+	RequeueOutbox struct{}
+
+	// ReplayFrozen answers FrozenReplay: it settles the outbox without fetching when the hash proves what was committed.
+	ReplayFrozen struct{ Bundle wire.BundleMeta }
+	// Replay settles the outbox with a bundle held in memory. Answers local.Replayed.
+	Replay struct{ Bundle wire.Bundle }
+	// StageBundlePage stores a page of a bundle too large for memory; After -1 starts anew.
+	StageBundlePage struct {
+		Bundle wire.BundleMeta
+		After  int64
+		Rows   []wire.Row
+	}
+	// ReplayStaged settles the outbox with the staged bundle. Answers local.Replayed.
+	ReplayStaged struct{ Bundle wire.BundleMeta }
+
+	// ApplyBundles applies pulled bundles, each whole. Answers local.Applied.
+	ApplyBundles struct{ Bundles []wire.Bundle }
+	// ApplyStaged applies the staged bundle. Answers local.Applied.
+	ApplyStaged struct{ Bundle wire.BundleMeta }
+
+	// BeginStage clears the snapshot stage and records the new session.
+	BeginStage struct{ Session wire.SnapshotSession }
+	// StageSnapshotPage stores a page of the snapshot.
+	StageSnapshotPage struct {
+		Session wire.SnapshotSession
+		After   int64
+		Rows    []wire.Row
+	}
+	// CompleteStage checks the stage's row count and marks it complete.
+	CompleteStage struct{ Session wire.SnapshotSession }
+	// ApplySnapshot applies the complete stage as the durable state asks for. Answers local.Restored.
+	ApplySnapshot struct{ Session wire.SnapshotSession }
+)
+
+// FrozenReplay answers ReplayFrozen.
+type FrozenReplay struct {
+	Proved   bool // false: nothing was changed, fetch the bundle
+	Replayed local.Replayed
+}
+
+func (LoadState) command()            {}
+func (AttachSeeding) command()        {}
+func (AttachEmpty) command()          {}
+func (BeginRemoteReplace) command()   {}
+func (AttachKeepingIntents) command() {}
+func (ResetScope) command()           {}
+func (DropLease) command()            {}
+func (LoseLease) command()            {}
+func (RequireReattach) command()      {}
+func (Detach) command()               {}
+func (Uninstall) command()            {}
+func (SetRebuildGate) command()       {}
+func (SetSourceRecovery) command()    {}
+func (SetUploadBlocked) command()     {}
+func (Settle) command()               {}
+func (Resolve) command()              {}
+func (Freeze) command()               {}
+func (OutboxRows) command()           {}
+func (MarkCommitted) command()        {}
+func (TakeConflict) command()         {}
+func (RequeueOutbox) command()        {}
+func (ReplayFrozen) command()         {}
+func (Replay) command()               {}
+func (StageBundlePage) command()      {}
+func (ReplayStaged) command()         {}
+func (ApplyBundles) command()         {}
+func (ApplyStaged) command()          {}
+func (BeginStage) command()           {}
+func (StageSnapshotPage) command()    {}
+func (CompleteStage) command()        {}
+func (ApplySnapshot) command()        {}

@@ -1,0 +1,66 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// fail turns an error of operation op into one a caller can act on. It is the one place that decides what SQLite's
+// result codes mean. Typed errors of ours and context errors pass through.
+func (db *DB) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return databaseError(op, db.cfg.Path, err)
+}
+
+func databaseError(op, path string, err error) error {
+	var (
+		config *local.ConfigError
+		owned  *local.DatabaseOwnedError
+		dberr  *local.DatabaseError
+		proto  *wire.ProtocolError
+		value  *wire.ValueError
+	)
+	if errors.As(err, &config) || errors.As(err, &owned) || errors.As(err, &dberr) || errors.As(err, &proto) || errors.As(err, &value) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	e := &local.DatabaseError{Operation: op, Path: path, Err: err}
+	var code sqlite3.ErrorCode
+	var extended sqlite3.ExtendedErrorCode
+	var full *sqlite3.Error
+	switch {
+	case errors.As(err, &full):
+		code = full.Code()
+	case errors.As(err, &extended):
+		code = extended.Code()
+	case errors.As(err, &code):
+	}
+	switch code {
+	case sqlite3.BUSY, sqlite3.LOCKED:
+		e.Reason, e.Transient = "another connection kept a transaction open for longer than the busy timeout", true
+	case sqlite3.INTERRUPT:
+		return context.Canceled
+	case sqlite3.FULL:
+		e.Reason, e.Transient = "the disk is full: free some space", true
+	case sqlite3.READONLY:
+		e.Reason = "the file or its directory is read-only: the engine needs to write both"
+	case sqlite3.CANTOPEN:
+		e.Reason = "the file cannot be opened: check that the directory exists and is writable"
+	case sqlite3.NOTADB:
+		e.Reason = "the file is not an SQLite database, or is encrypted"
+	case sqlite3.CORRUPT:
+		e.Reason = "the file is damaged: restore a backup, or delete it and attach again"
+	case sqlite3.IOERR:
+		e.Reason, e.Transient = "the disk failed a read or a write", true
+	case sqlite3.NOMEM:
+		e.Reason, e.Transient = "SQLite ran out of memory", true
+	}
+	return e
+}
