@@ -58,7 +58,8 @@ type (
 		Contract wire.ContractName
 	}
 	// ResetScope prepares the database to seed a scope that the server lost: fresh source, every row a dirty INSERT.
-	ResetScope struct{}
+	// SourceID is the fresh source's id: the one that connect was sent with, because a lease belongs to its source.
+	ResetScope struct{ SourceID string }
 	// DropLease forgets a lease that was used up or is not needed.
 	DropLease struct{}
 	// LoseLease puts the outbox back to dirty and the binding back to anonymous, intents kept.
