@@ -1,9 +1,13 @@
 package messages
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
+
+// ErrClosed answers every call that meets a closed engine, or that was under way when it was closed.
+var ErrClosed = errors.New("oversqlite: the engine is closed")
 
 // PushRejectedError is a push that the server refuses and will keep refusing, or a row that cannot be sent at all.
 // Every pending row is kept, downloads go on, Status().UploadBlocked says since when.
