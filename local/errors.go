@@ -1,6 +1,23 @@
 package local
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrClosed is the answer of a database that has been closed.
+var ErrClosed = errors.New("oversqlite: closed")
+
+// SourceReplacementDivergedError says that the server replaced the current source by another one than the id that was
+// reserved here. Nothing was changed.
+type SourceReplacementDivergedError struct{ Reserved, Server string }
+
+func (e *SourceReplacementDivergedError) Error() string {
+	return fmt.Sprintf("oversqlite: the server replaced this source by %s, reserved here is %s", e.Server, e.Reserved)
+}
+
+// Retryable reports false.
+func (e *SourceReplacementDivergedError) Retryable() bool { return false }
 
 // ConfigError is a configuration that cannot work: of the engine, or of a table it is to sync. Nothing has been
 // created or changed.

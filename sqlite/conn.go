@@ -142,11 +142,7 @@ type rawText []byte
 func (c *conn) tx(ctx context.Context, fn func() error) (err error) {
 	old := c.raw.SetInterrupt(ctx)
 	defer c.raw.SetInterrupt(old)
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("sqlite: panic in a transaction: %v", r)
-		}
-	}()
+	defer recoverTo(&err)
 	t, err := c.raw.BeginImmediate()
 	if err != nil {
 		return err
@@ -160,4 +156,22 @@ func (c *conn) tx(ctx context.Context, fn func() error) (err error) {
 		return errors.New("sqlite: the transaction was lost to an interrupt")
 	}
 	return nil
+}
+
+// view runs fn in one read transaction.
+func (c *conn) view(ctx context.Context, fn func() error) (err error) {
+	old := c.raw.SetInterrupt(ctx)
+	defer c.raw.SetInterrupt(old)
+	defer recoverTo(&err)
+	if err := c.raw.Exec(`BEGIN`); err != nil {
+		return err
+	}
+	defer func() {
+		// A read that was interrupted leaves the transaction open; ending it must not be interrupted as well.
+		c.raw.SetInterrupt(context.Background())
+		if rerr := c.raw.Exec(`ROLLBACK`); err == nil {
+			err = rerr
+		}
+	}()
+	return fn()
 }

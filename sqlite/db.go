@@ -3,9 +3,13 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/oversqlite/oversqlite/local"
 )
 
 // Config says what to open and what is to be synced.
@@ -30,12 +34,24 @@ type TableConfig struct {
 type DB struct {
 	cfg    Config
 	log    *zap.Logger
+	owner  *owner
 	conn   *conn
-	app    *sql.DB
 	tables []*table          // parents first
 	byName map[string]*table // by lower-case name
+
 	// gate serialises our transactions with those of Write. Capacity 1; a token in it is the right to write.
 	gate chan struct{}
+
+	// life is held for reading by every operation and for writing by Close, which closes done first so that whoever
+	// waits for the gate gives up.
+	life      sync.RWMutex
+	done      chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+
+	appOnce sync.Once
+	app     *sql.DB // nil until App is first called
+	appErr  error
 }
 
 // durability says whether a transaction must be on disk before write returns.
@@ -49,14 +65,34 @@ const (
 	durable durability = true
 )
 
-// write runs fn in one transaction of the engine's connection, serialised with Write. op names it in errors.
-func (db *DB) write(ctx context.Context, op string, d durability, fn func() error) error {
+// enter waits for the right to write and keeps the database open until the returned function is called.
+func (db *DB) enter(ctx context.Context) (leave func(), err error) {
+	db.life.RLock()
+	select {
+	case <-db.done:
+		db.life.RUnlock()
+		return nil, local.ErrClosed
+	default:
+	}
 	select {
 	case db.gate <- struct{}{}:
+		return func() { <-db.gate; db.life.RUnlock() }, nil
+	case <-db.done:
+		err = local.ErrClosed
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	}
-	defer func() { <-db.gate }()
+	db.life.RUnlock()
+	return nil, err
+}
+
+// write runs fn in one transaction of the engine's connection, serialised with Write. op names it in errors.
+func (db *DB) write(ctx context.Context, op string, d durability, fn func() error) error {
+	leave, err := db.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if d == durable {
 		// synchronous cannot change inside a transaction.
 		if err := db.conn.raw.Exec(`PRAGMA synchronous=FULL`); err != nil {
@@ -64,7 +100,43 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 		}
 		defer func() { _ = db.conn.raw.Exec(`PRAGMA synchronous=NORMAL`) }()
 	}
-	return db.fail(op, db.conn.tx(ctx, fn))
+	return db.failCtx(ctx, op, db.conn.tx(ctx, fn))
+}
+
+// read runs fn, which must not write, in one read transaction of the engine's connection: everything it sees belongs
+// together. It does not wait for the application's writes.
+func (db *DB) read(ctx context.Context, op string, fn func() error) error {
+	db.life.RLock()
+	defer db.life.RUnlock()
+	select {
+	case <-db.done:
+		return local.ErrClosed
+	default:
+	}
+	return db.failCtx(ctx, op, db.conn.view(ctx, fn))
+}
+
+// Close waits for the operation that runs, if any, and releases everything: connections, memory, the file and its
+// ownership. Operations that wait for their turn, and later ones, get local.ErrClosed. It may be called more than
+// once and from any goroutine, except from inside the function given to Write.
+func (db *DB) Close() error {
+	db.closeOnce.Do(func() {
+		close(db.done)
+		db.life.Lock()
+		defer db.life.Unlock()
+		var errs []error
+		if db.app != nil {
+			errs = append(errs, db.app.Close())
+		}
+		if db.conn != nil {
+			errs = append(errs, db.conn.close())
+		}
+		errs = append(errs, db.owner.release())
+		if err := errors.Join(errs...); err != nil {
+			db.closeErr = databaseError("close", db.owner.path, err)
+		}
+	})
+	return db.closeErr
 }
 
 // applying is write with the capture triggers switched off for the length of the transaction.

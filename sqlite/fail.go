@@ -19,6 +19,15 @@ func (db *DB) fail(op string, err error) error {
 	return databaseError(op, db.cfg.Path, err)
 }
 
+// failCtx is fail for an operation that ctx may have cut short: SQLite then reports an interrupt, or a lock it no longer
+// waits for, where the caller wants to hear of its own context.
+func (db *DB) failCtx(ctx context.Context, op string, err error) error {
+	if err != nil && ctx.Err() != nil && (errors.Is(err, sqlite3.INTERRUPT) || errors.Is(err, sqlite3.BUSY)) {
+		return ctx.Err()
+	}
+	return db.fail(op, err)
+}
+
 func databaseError(op, path string, err error) error {
 	var (
 		config *local.ConfigError

@@ -176,3 +176,6 @@ var metadata = []string{
 	`INSERT INTO _sync_apply_state (singleton_key) VALUES (1) ON CONFLICT DO NOTHING`,
 	`INSERT INTO _sync_outbox_bundle (singleton_key, canonical_json_contract) VALUES (1, '` + jcsContract + `') ON CONFLICT DO NOTHING`,
 }
+
+// ownTables are the private tables that other clients of the family do not have. They may be missing.
+var ownTables = []string{"_sync_shadow", "_sync_base_rows", "_sync_quarantine", "_sync_engine_state", "_sync_bundle_stage"}

@@ -1,0 +1,135 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	sqlitedriver "github.com/ncruces/go-sqlite3/driver"
+)
+
+const (
+	// appIdleTime is how long a connection of the application's stays open unused. It holds half a megabyte or more,
+	// and opening one costs about a millisecond.
+	appIdleTime  = 30 * time.Second
+	appIdleConns = 4
+
+	// appPragmas set up a connection of the application's. recursive_triggers makes REPLACE fire the delete triggers of
+	// the rows it evicts, without which their deletion would not be captured. The cache of 8 MB keeps captured rows
+	// with random keys from being written to disk and read back within one transaction.
+	appPragmas = `PRAGMA foreign_keys = ON;
+PRAGMA recursive_triggers = ON;
+PRAGMA cache_size = -8000;
+PRAGMA journal_size_limit = 4194304;
+PRAGMA synchronous = `
+)
+
+// App returns the application's connections. Writes over any of them are captured. Foreign keys are enforced,
+// transactions begin IMMEDIATE, and a lock that the engine holds is waited for, up to a minute. No connection is
+// opened before the first use, and unused ones are closed after a while. It is closed by Close.
+func (db *DB) App() *sql.DB {
+	db.appOnce.Do(func() {
+		db.life.RLock()
+		defer db.life.RUnlock()
+		app, err := sqlitedriver.Open(dataSource(db.owner.path), func(c *sqlite3.Conn) error {
+			return c.Exec(appPragmas + db.cfg.Synchronous)
+		})
+		if err != nil { // the data source name is ours: it parses
+			app = sql.OpenDB(brokenConnector{err})
+		}
+		app.SetMaxIdleConns(appIdleConns)
+		app.SetConnMaxIdleTime(appIdleTime)
+		select {
+		case <-db.done:
+			_ = app.Close()
+		default:
+		}
+		db.app = app
+	})
+	return db.app
+}
+
+// dataSource is the URI of a file for the driver. SQLite decodes %HH in it, so every byte of the path can be told from
+// a separator.
+func dataSource(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // C:/… on Windows
+	}
+	return "file://" + (&url.URL{Path: path}).EscapedPath() + "?_txlock=immediate"
+}
+
+// Write runs fn in one transaction of an application's connection, serialised with the engine's own transactions, so
+// that neither ever finds the database busy because of the other. fn must use tx and nothing else for the database,
+// and must neither commit nor roll it back: that is done by Write, according to what fn returns. A panic in fn rolls
+// back and goes on. The error of fn is returned as it is.
+//
+// fn must not call into the engine. Safe for concurrent use.
+func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
+	app := db.App()
+	leave, err := db.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c, err := app.Conn(ctx)
+	if err != nil {
+		return db.failCtx(ctx, "write", err)
+	}
+	defer func() { _ = c.Close() }()
+
+	// When the context of a single statement ends, SQLite rolls the whole transaction back, and what fn executes after
+	// that would be committed statement by statement. So nothing may commit on this connection but the commit below.
+	committing := false
+	if err := withRaw(c, func(raw *sqlite3.Conn) { raw.CommitHook(func() bool { return committing }) }); err != nil {
+		return db.failCtx(ctx, "write", err)
+	}
+	defer func() { _ = withRaw(c, func(raw *sqlite3.Conn) { raw.CommitHook(nil) }) }()
+
+	tx, err := c.BeginTx(ctx, nil)
+	if err != nil {
+		return db.failCtx(ctx, "write", err)
+	}
+	finished := false
+	defer func() {
+		if !finished { // fn panicked, or ended the goroutine
+			_ = tx.Rollback()
+		}
+	}()
+	err = fn(tx)
+	finished = true
+	if err != nil {
+		_ = tx.Rollback()
+		return err
+	}
+	committing = true
+	if err := tx.Commit(); err != nil {
+		_ = tx.Rollback()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return db.failCtx(ctx, "write", errors.Join(errLostTransaction, err))
+	}
+	return nil
+}
+
+var errLostTransaction = errors.New("sqlite: the transaction was ended by something else than Write: a statement that was cancelled, or fn itself")
+
+func withRaw(c *sql.Conn, fn func(*sqlite3.Conn)) error {
+	return c.Raw(func(dc any) error {
+		fn(dc.(sqlitedriver.Conn).Raw())
+		return nil
+	})
+}
+
+// brokenConnector makes a pool that answers every use with the same error.
+type brokenConnector struct{ err error }
+
+func (b brokenConnector) Connect(context.Context) (driver.Conn, error) { return nil, b.err }
+func (b brokenConnector) Driver() driver.Driver                        { return &sqlitedriver.SQLite{} }

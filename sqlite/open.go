@@ -1,0 +1,191 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/ncruces/go-sqlite3"
+	"go.uber.org/zap"
+
+	"github.com/oversqlite/oversqlite/local"
+)
+
+const (
+	// maxMemory bounds what SQLite may take for one connection, in bytes. It is address space, used only as far as
+	// needed.
+	maxMemory = 256 << 20
+
+	defaultBusyTimeout = 10 * time.Second
+
+	// enginePragmas set up the engine's connection. The cache grows to 2 MB when there is much to write and its memory
+	// comes back only when the connection closes. The log is checkpointed every 4 MB and cut back to that size.
+	enginePragmas = `PRAGMA foreign_keys = OFF;
+PRAGMA synchronous = NORMAL;
+PRAGMA cache_size = -2000;
+PRAGMA wal_autocheckpoint = 1000;
+PRAGMA journal_size_limit = 4194304`
+)
+
+// Open takes ownership of the database file, checks the configuration against its schema, and creates or repairs
+// everything the engine keeps in it: private tables, triggers, a source id. Rows that exist when a table becomes
+// managed are captured as inserts.
+//
+// It changes nothing unless everything is in order: a file that did not exist does not exist after an error.
+//
+// Errors: *local.ConfigError, *local.DatabaseOwnedError, *local.DatabaseError.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if err := checkConfig(&cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Synchronous == "" {
+		cfg.Synchronous = "FULL"
+	}
+	if cfg.BusyTimeout == 0 {
+		cfg.BusyTimeout = defaultBusyTimeout
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = zap.NewNop()
+	}
+	owner, err := own(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{cfg: cfg, log: log, owner: owner, gate: make(chan struct{}, 1), done: make(chan struct{})}
+	_, err = os.Stat(owner.path)
+	created := errors.Is(err, os.ErrNotExist)
+	if err := db.open(ctx); err != nil {
+		cerr := db.Close()
+		if created {
+			for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+				_ = os.Remove(owner.path + suffix)
+			}
+		}
+		if cerr != nil {
+			log.Warn("closing after a failed open", zap.Error(cerr))
+		}
+		return nil, db.fail("open", err)
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) (err error) {
+	defer recoverTo(&err)
+	raw, err := sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, maxMemory), db.owner.path)
+	if err != nil {
+		return err
+	}
+	db.conn = &conn{raw: raw, stmts: map[string]*sqlite3.Stmt{}}
+	old := raw.SetInterrupt(ctx)
+	defer raw.SetInterrupt(old)
+	if err := raw.BusyTimeout(db.cfg.BusyTimeout); err != nil {
+		return err
+	}
+	if err := raw.Exec(enginePragmas); err != nil {
+		return err
+	}
+	// Everything is checked before the journal mode is changed, which no transaction can take back, and again in the
+	// transaction that rests on it.
+	if err := db.validate(); err != nil {
+		return err
+	}
+	if err := db.useWAL(); err != nil {
+		return err
+	}
+	return db.conn.tx(ctx, func() error {
+		if err := db.validate(); err != nil {
+			return err
+		}
+		return db.prepare()
+	})
+}
+
+// useWAL switches the file to a write-ahead log.
+func (db *DB) useWAL() error {
+	var mode string
+	_, err := db.conn.one(`PRAGMA journal_mode = WAL`, func(s *sqlite3.Stmt) error {
+		mode = s.ColumnText(0)
+		return nil
+	})
+	if err == nil && mode != "wal" {
+		err = &local.DatabaseError{Operation: "open", Path: db.owner.path,
+			Reason: fmt.Sprintf("the file cannot be switched to a write-ahead log (it stays in %q): keep it on a local disk", mode)}
+	}
+	return err
+}
+
+// validate reads the schema and the metadata and changes nothing.
+func (db *DB) validate() error {
+	tables, err := db.conn.readTables(&db.cfg)
+	if err != nil {
+		return err
+	}
+	if err := db.conn.checkTriggerNames(tables); err != nil {
+		return err
+	}
+	db.tables = tables
+	db.byName = map[string]*table{}
+	for _, t := range tables {
+		db.byName[t.Name] = t
+	}
+	return db.checkMetadata()
+}
+
+// prepare creates or repairs what the engine keeps in the database. It runs in a transaction.
+func (db *DB) prepare() error {
+	for _, sql := range metadata {
+		if err := db.conn.raw.Exec(sql); err != nil {
+			return err
+		}
+	}
+	if err := db.conn.run(`UPDATE _sync_apply_state SET apply_mode = 0 WHERE apply_mode <> 0`); err != nil {
+		return err
+	}
+	if err := db.normalise(); err != nil {
+		return err
+	}
+	return db.manage()
+}
+
+// normalise gives the database a source and clears what an anonymous database cannot have.
+func (db *DB) normalise() error {
+	current := ""
+	attached := false
+	if _, err := db.conn.one(`SELECT current_source_id, binding_state = 'attached' FROM _sync_attachment_state`, func(s *sqlite3.Stmt) error {
+		current, attached = s.ColumnText(0), s.ColumnBool(1)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if current == "" {
+		if _, err := db.freshSource(); err != nil {
+			return err
+		}
+	}
+	if attached {
+		return nil
+	}
+	return db.conn.run(`UPDATE _sync_attachment_state
+SET attached_user_id = '', schema_name = '', last_bundle_seq_seen = 0, rebuild_required = 0, pending_initialization_id = ''
+WHERE attached_user_id <> '' OR schema_name <> '' OR last_bundle_seq_seen <> 0 OR rebuild_required <> 0 OR pending_initialization_id <> ''`)
+}
+
+// freshSource makes a new source the current one and returns its id.
+func (db *DB) freshSource() (string, error) {
+	id := uuid.NewString()
+	if err := db.conn.run(`INSERT INTO _sync_source_state (source_id) VALUES (?)`, id); err != nil {
+		return "", err
+	}
+	return id, db.conn.run(`UPDATE _sync_attachment_state SET current_source_id = ?`, id)
+}
+
+// recoverTo turns a panic into an error: SQLite panics when it is out of memory.
+func recoverTo(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("sqlite: panic: %v", r)
+	}
+}

@@ -1,0 +1,237 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// guardMessage is what a write meets while the local rows are about to be replaced by a snapshot.
+const guardMessage = `SYNC_TRANSITION_PENDING`
+
+// triggerSuffixes end the names of our triggers.
+var triggerSuffixes = []string{"_bi_guard", "_bu_guard", "_bd_guard", "_ai", "_au", "_ad"}
+
+// trigger is a trigger of ours as it should stand in the schema.
+type trigger struct{ name, sql string }
+
+func triggerName(table, suffix string) string { return "trg_" + table + suffix }
+
+// triggers returns the triggers of t: three guards and the three that capture.
+//
+// The texts depend on nothing but the table's shape, so that comparing them tells whether the shape changed. They use
+// SQLite's own functions only: the file stays writable for every tool.
+func (t *table) triggers() []trigger {
+	suffixes := triggerSuffixes
+	events := []string{"INSERT", "UPDATE", "DELETE"}
+	bodies := []string{t.captureInsert(), t.captureUpdate(), t.captureDelete()}
+	var out []trigger
+	for i, event := range events {
+		name := triggerName(t.Name, suffixes[i])
+		out = append(out, trigger{name, fmt.Sprintf(`CREATE TRIGGER %s BEFORE %s ON %s
+WHEN (SELECT kind FROM _sync_operation_state WHERE singleton_key = 1) = 'remote_replace'
+  AND (SELECT apply_mode FROM _sync_apply_state WHERE singleton_key = 1) IS NOT 1
+BEGIN
+  SELECT RAISE(ABORT, '%s');
+END`, quote(name), event, quote(t.local), guardMessage)})
+	}
+	for i, event := range events {
+		name := triggerName(t.Name, suffixes[len(events)+i])
+		out = append(out, trigger{name, fmt.Sprintf(`CREATE TRIGGER %s AFTER %s ON %s
+WHEN (SELECT apply_mode FROM _sync_apply_state WHERE singleton_key = 1) IS NOT 1
+BEGIN
+%sEND`, quote(name), event, quote(t.local), bodies[i])})
+	}
+	return out
+}
+
+func (t *table) captureInsert() string {
+	return t.captureUpsert() + t.leaveQuarantine("NEW")
+}
+
+func (t *table) captureUpdate() string {
+	key := quote(t.key().name)
+	return t.captureBase() +
+		t.captureDeletion(fmt.Sprintf(`WHERE OLD.%s IS NOT NEW.%[1]s`, key)) +
+		t.captureUpsert() +
+		t.leaveQuarantine("OLD") +
+		t.leaveQuarantine("NEW")
+}
+
+func (t *table) captureDelete() string {
+	return t.captureBase() + t.captureDeletion(`WHERE 1`) + t.leaveQuarantine("OLD")
+}
+
+// captureUpsert records the row's content after the change as the intent of its key.
+func (t *table) captureUpsert() string {
+	at := t.at(t.keyJSON("NEW"))
+	return fmt.Sprintf(`  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
+  SELECT %s, %s, %s,
+    CASE WHEN EXISTS (SELECT 1 FROM _sync_row_state WHERE %s AND deleted = 0) THEN 'UPDATE' ELSE 'INSERT' END,
+    %s,
+    %s,
+    %s
+  WHERE 1
+  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
+    op = excluded.op, payload = excluded.payload, updated_at = excluded.updated_at;
+`, literal(t.Schema), literal(t.Name), t.keyJSON("NEW"), at, baseExpr(at), t.payload("NEW"), ordinalExpr(at))
+}
+
+// captureDeletion records the deletion of the old row as the intent of its key.
+func (t *table) captureDeletion(where string) string {
+	at := t.at(t.keyJSON("OLD"))
+	return fmt.Sprintf(`  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
+  SELECT %s, %s, %s, 'DELETE', %s, NULL, %s
+  %s
+  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
+    op = 'DELETE', payload = NULL, updated_at = excluded.updated_at;
+`, literal(t.Schema), literal(t.Name), t.keyJSON("OLD"), baseExpr(at), ordinalExpr(at), where)
+}
+
+// captureBase keeps the old row as the base row if it is the server's image: it is known live there and nothing local
+// has been done to it since.
+func (t *table) captureBase() string {
+	at := t.at(t.keyJSON("OLD"))
+	return fmt.Sprintf(`  INSERT INTO _sync_base_rows (schema_name, table_name, key_json, payload)
+  SELECT schema_name, table_name, key_json, %s
+  FROM _sync_row_state
+  WHERE %s AND deleted = 0
+    AND NOT EXISTS (SELECT 1 FROM _sync_dirty_rows WHERE %[2]s)
+    AND NOT EXISTS (SELECT 1 FROM _sync_outbox_rows WHERE %[2]s)
+    AND NOT EXISTS (SELECT 1 FROM _sync_quarantine WHERE %[2]s)
+  ON CONFLICT (schema_name, table_name, key_json) DO NOTHING;
+`, t.payload("OLD"), at)
+}
+
+// leaveQuarantine removes the entry that the statements before it took back into the dirty rows.
+func (t *table) leaveQuarantine(row string) string {
+	return fmt.Sprintf("  DELETE FROM _sync_quarantine WHERE %s;\n", t.at(t.keyJSON(row)))
+}
+
+// baseExpr is the version on which a new intent is made. A key is never in quarantine and in the outbox at once.
+func baseExpr(at string) string {
+	return fmt.Sprintf(`COALESCE((SELECT base_row_version FROM _sync_quarantine WHERE %s), `+
+		`(SELECT base_row_version FROM _sync_outbox_rows WHERE %[1]s), `+
+		`(SELECT row_version FROM _sync_row_state WHERE %[1]s), 0)`, at)
+}
+
+// ordinalExpr is the ordinal of a new intent: that of the quarantined entry it replaces, else one more than the
+// largest, which the index on dirty_ordinal answers with one seek.
+func ordinalExpr(at string) string {
+	return fmt.Sprintf(`COALESCE((SELECT dirty_ordinal FROM _sync_quarantine WHERE %s), `+
+		`(SELECT MAX(dirty_ordinal) FROM _sync_dirty_rows) + 1, 1)`, at)
+}
+
+// at is the condition that selects the row of any metadata table whose key is the expression key.
+func (t *table) at(key string) string {
+	return fmt.Sprintf(`schema_name = %s AND table_name = %s AND key_json = %s`, literal(t.Schema), literal(t.Name), key)
+}
+
+// keyJSON is the SQL expression of the local key of row, which is NEW, OLD or a table's alias.
+func (t *table) keyJSON(row string) string {
+	return fmt.Sprintf(`json_object(%s, %s)`, literal(t.Columns[t.Key].Name), t.localValue(row, t.Key))
+}
+
+// payload is the SQL expression of the local payload of row.
+func (t *table) payload(row string) string {
+	members := make([]string, len(t.columns))
+	for i := range t.columns {
+		members[i] = literal(t.Columns[i].Name) + `, ` + t.localValue(row, i)
+	}
+	return `json_object(` + strings.Join(members, `, `) + `)`
+}
+
+// localValue is the SQL expression of column i of row in local form.
+func (t *table) localValue(row string, i int) string {
+	c := row + `.` + quote(t.columns[i].name)
+	switch t.Columns[i].Kind {
+	case wire.KindInteger:
+		return `CASE WHEN ` + c + ` IS NULL THEN NULL ELSE CAST(` + c + ` AS TEXT) END`
+	case wire.KindReal:
+		return `CASE WHEN ` + c + ` IS NULL THEN NULL ELSE printf('%!.17g', ` + c + `) END`
+	case wire.KindBlob, wire.KindUUIDBlob:
+		return `CASE WHEN ` + c + ` IS NULL THEN NULL ELSE lower(hex(` + c + `)) END`
+	default:
+		return c
+	}
+}
+
+// installTriggers makes the capture triggers those of the managed tables: it creates what is missing, replaces what
+// differs and drops those of tables that are no longer managed. It returns the tables that lacked one.
+func (db *DB) installTriggers() (missing map[string]bool, err error) {
+	have, err := db.conn.ourTriggers()
+	if err != nil {
+		return nil, err
+	}
+	missing = map[string]bool{}
+	for _, t := range db.tables {
+		for _, want := range t.triggers() {
+			sql, found := have[want.name]
+			delete(have, want.name)
+			if sql == want.sql {
+				continue
+			}
+			if found {
+				if err := db.conn.raw.Exec(`DROP TRIGGER ` + quote(want.name)); err != nil {
+					return nil, err
+				}
+			} else {
+				missing[t.Name] = true
+			}
+			if err := db.conn.raw.Exec(want.sql); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for name := range have {
+		if err := db.conn.raw.Exec(`DROP TRIGGER ` + quote(name)); err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// ourTriggers returns the triggers in the schema that are ours, by name: they have a name of ours and speak of the
+// private tables.
+func (c *conn) ourTriggers() (map[string]string, error) {
+	out := map[string]string{}
+	_, err := c.each(`SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'trg\_%' ESCAPE '\' AND sql LIKE '%\_sync\_%' ESCAPE '\'`,
+		func(s *sqlite3.Stmt) error {
+			name := s.ColumnText(0)
+			for _, suffix := range triggerSuffixes {
+				if strings.HasSuffix(name, suffix) {
+					out[name] = s.ColumnText(1)
+				}
+			}
+			return nil
+		})
+	return out, err
+}
+
+// checkTriggerNames refuses a trigger of the application's that has a name we need.
+func (c *conn) checkTriggerNames(tables []*table) error {
+	ours, err := c.ourTriggers()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		for _, suffix := range triggerSuffixes {
+			name := triggerName(t.Name, suffix)
+			if _, ok := ours[name]; ok {
+				continue
+			}
+			taken, err := c.one(`SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE`, nil, name)
+			if err != nil {
+				return err
+			}
+			if taken {
+				return &local.ConfigError{Table: t.local, Reason: fmt.Sprintf("the schema has an object named %s, which capturing local writes needs: rename it", name)}
+			}
+		}
+	}
+	return nil
+}
