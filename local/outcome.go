@@ -51,6 +51,10 @@ type Settled struct {
 	Conflicts []Conflict // to be resolved, at most the asked-for number
 	More      bool       // more conflicts than were returned
 	Tables    TableSet   // business tables whose rows changed (void intents that laid down their shadow)
+	// Stuck counts void intents whose server image cannot be laid down yet: it needs a parent that is not here, takes
+	// a unique value that a local row holds, or would leave local rows without their parent. They stay, delay nobody
+	// (Freeze leaves them out), and are tried again by every Settle.
+	Stuck int
 }
 
 // ResolutionsApplied is the outcome of applying resolutions.
@@ -58,9 +62,13 @@ type ResolutionsApplied struct {
 	Applied int
 	Stale   int // intent or shadow changed meanwhile: ask again
 	Tables  TableSet
-	// NeedsPull is set when an accepted server row refers to a parent that is not here yet; nothing of that
-	// resolution was applied.
+	// NeedsPull is set when an accepted server row cannot be laid down yet: it refers to a parent that is not here,
+	// takes a unique value that another row holds, or is a deletion that would leave local rows without their parent.
+	// Nothing of those resolutions was applied.
 	NeedsPull bool
+	// Deferred names the rows behind NeedsPull. When a pull does not help, a Freeze with them in Without pushes the
+	// intents that they collide with.
+	Deferred []IntentKey
 }
 
 // FreezeRequest says how much to freeze and in which dialect.
@@ -68,6 +76,8 @@ type FreezeRequest struct {
 	Contract wire.ContractName
 	MaxRows  int64 // 0: no bound
 	MaxBytes int64 // of wire payloads; 0: no bound
+	// Without names intents to leave dirty, although they have a known conflict.
+	Without []IntentKey
 }
 
 // Frozen is the outcome of a freeze. Outbox.State is OutboxNone when there was nothing to freeze.
@@ -131,8 +141,9 @@ type ConflictTaken struct {
 	// all and was settled as a replay.
 	Settled bool
 	// Base and Op are those of the refused row, for bounding retries.
-	Base int64
-	Op   wire.Op
+	Base   int64
+	Op     wire.Op
+	Tables TableSet // the row's table, if the row was written
 }
 
 // Detached is the outcome of a detach.
