@@ -58,6 +58,49 @@ func (e *ValueError) Error() string {
 // Retryable reports false: the row must change first.
 func (e *ValueError) Retryable() bool { return false }
 
+// LocalFormError is a payload or key in local form that cannot be read: a row of one of the _sync_ tables that neither
+// the capture triggers nor the engine wrote like this.
+type LocalFormError struct {
+	Table  string // "schema.table"
+	Column string // where known
+	Reason string // what is wrong, without any row content
+}
+
+func (e *LocalFormError) Error() string {
+	s := "oversqlite: a stored row of " + e.Table + " cannot be read"
+	if e.Column != "" {
+		s += " (column " + e.Column + ")"
+	}
+	return s + ": " + e.Reason
+}
+
+// Retryable reports false: what is stored must be repaired first.
+func (e *LocalFormError) Retryable() bool { return false }
+
+// UnsupportedContractError names a dialect of the protocol that this version does not speak.
+type UnsupportedContractError struct{ Name ContractName }
+
+func (e *UnsupportedContractError) Error() string {
+	return fmt.Sprintf("oversqlite: this version does not speak the contract %q: upgrade it, or use a server that speaks %q", e.Name, ClassicContract)
+}
+
+// Retryable reports false.
+func (e *UnsupportedContractError) Retryable() bool { return false }
+
+// StableBehindError is an answer to a pull that ends before the checkpoint it was asked from: the server has less
+// history than this client has applied, as after a restore from a backup.
+type StableBehindError struct {
+	Stable int64 // the newest bundle the server knows
+	After  int64 // the checkpoint that was asked from
+}
+
+func (e *StableBehindError) Error() string {
+	return fmt.Sprintf("oversqlite: the server's stable_bundle_seq %d is behind requested after_bundle_seq %d: its history was cut or restored", e.Stable, e.After)
+}
+
+// Retryable reports false: a snapshot is needed.
+func (e *StableBehindError) Retryable() bool { return false }
+
 // ProtocolVersionMismatchError is a server that speaks another protocol version than "v1".
 type ProtocolVersionMismatchError struct{ Actual string }
 

@@ -1,0 +1,262 @@
+package wire
+
+import (
+	"cmp"
+	"slices"
+)
+
+// uniformLimits are the limits that only the uniform contract has; whether a server has them tells its contract.
+var uniformLimits = [...]string{
+	"default_bytes_per_snapshot_chunk",
+	"max_bytes_per_snapshot_chunk",
+	"max_bytes_per_snapshot_row",
+	"max_concurrent_snapshot_builds",
+	"max_concurrent_snapshot_chunk_requests",
+}
+
+// DecodeCapabilities decodes what a server says of itself, the same in every contract. The contract it speaks is
+// nowhere named: it is told from the limits that only the uniform contract has. None of the five members (present,
+// whatever their value) means classic, all of them uniform, anything between is a *ProtocolError.
+func DecodeCapabilities(body []byte) (Capabilities, error) {
+	d := newDecoder("capabilities", body)
+	var (
+		seen    members
+		c       Capabilities
+		uniform int
+	)
+	for d.beginObject(); !d.failed(); {
+		name, ok := d.member()
+		if !ok {
+			break
+		}
+		switch string(name) {
+		case "protocol_version":
+			d.once(&seen, 1)
+			d.string(&c.ProtocolVersion)
+		case "schema_version":
+			d.once(&seen, 2)
+			d.int(&c.SchemaVersion)
+		case "app_name":
+			d.once(&seen, 4)
+			d.string(&c.AppName)
+		case "registered_table_specs":
+			d.once(&seen, 8)
+			c.TableSpecs = d.tableSpecs()
+		case "features":
+			d.once(&seen, 16)
+			c.Features = d.features()
+		case "bundle_limits":
+			d.once(&seen, 32)
+			uniform = d.limits(&c.Limits)
+		default:
+			d.skip()
+		}
+	}
+	if err := d.finish(); err != nil {
+		return Capabilities{}, err
+	}
+	switch uniform {
+	case 0:
+		c.Contract = ClassicContract
+	case len(uniformLimits):
+		c.Contract = UniformContract
+	default:
+		return Capabilities{}, d.bad("bundle_limits has %d of the %d limits that tell the contract", uniform, len(uniformLimits))
+	}
+	return c, nil
+}
+
+func (d *decoder) tableSpecs() []TableSpec {
+	if !d.list() {
+		return nil
+	}
+	specs := []TableSpec{}
+	for d.element() {
+		var seen members
+		var spec TableSpec
+		for d.beginObject(); !d.failed(); {
+			name, ok := d.member()
+			if !ok {
+				break
+			}
+			switch string(name) {
+			case "schema":
+				d.once(&seen, 1)
+				d.name(&spec.Schema)
+			case "table":
+				d.once(&seen, 2)
+				d.string(&spec.Table)
+			case "sync_key_columns":
+				d.once(&seen, 4)
+				for more := d.list(); more && d.element(); {
+					spec.SyncKeyColumns = append(spec.SyncKeyColumns, d.intern(d.text()))
+				}
+			default:
+				d.skip()
+			}
+		}
+		if !d.failed() && (spec.Schema == "" || spec.Table == "") {
+			d.fail("a table spec without schema or table")
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+// features reads the flags; one that is no boolean is of a later version and not ours to judge.
+func (d *decoder) features() map[string]bool {
+	features := map[string]bool{}
+	if d.null() {
+		return features
+	}
+	for d.beginObject(); !d.failed(); {
+		name, ok := d.member()
+		if !ok {
+			break
+		}
+		feature := string(name)
+		if c := d.peek(); c == 't' || c == 'f' {
+			features[feature] = d.boolean()
+		} else {
+			d.skip()
+		}
+	}
+	return features
+}
+
+// limits reads the bundle limits and counts the names among them that only the uniform contract has.
+func (d *decoder) limits(l *Limits) (uniform int) {
+	if d.null() {
+		return 0
+	}
+	seen := map[string]bool{}
+	for d.beginObject(); !d.failed(); {
+		name, ok := d.member()
+		if !ok {
+			break
+		}
+		field := l.field(string(name))
+		if field == nil {
+			d.skip()
+			continue
+		}
+		limit := string(name)
+		if seen[limit] {
+			d.fail("an object member that comes twice")
+			break
+		}
+		seen[limit] = true
+		d.int(field)
+		if *field < 0 {
+			d.fail("a negative limit")
+		}
+	}
+	for _, name := range uniformLimits {
+		if seen[name] {
+			uniform++
+		}
+	}
+	return uniform
+}
+
+// field returns where the limit of a name is kept, nil for an unknown name.
+func (l *Limits) field(name string) *int64 {
+	switch name {
+	case "max_rows_per_bundle":
+		return &l.MaxRowsPerBundle
+	case "max_bytes_per_bundle":
+		return &l.MaxBytesPerBundle
+	case "max_bundles_per_pull":
+		return &l.MaxBundlesPerPull
+	case "default_rows_per_push_chunk":
+		return &l.DefaultRowsPerPushChunk
+	case "max_rows_per_push_chunk":
+		return &l.MaxRowsPerPushChunk
+	case "default_rows_per_committed_bundle_chunk":
+		return &l.DefaultRowsPerCommittedBundleChunk
+	case "max_rows_per_committed_bundle_chunk":
+		return &l.MaxRowsPerCommittedBundleChunk
+	case "default_rows_per_snapshot_chunk":
+		return &l.DefaultRowsPerSnapshotChunk
+	case "max_rows_per_snapshot_chunk":
+		return &l.MaxRowsPerSnapshotChunk
+	case "push_session_ttl_seconds":
+		return &l.PushSessionTTLSeconds
+	case "snapshot_session_ttl_seconds":
+		return &l.SnapshotSessionTTLSeconds
+	case "max_rows_per_snapshot_session":
+		return &l.MaxRowsPerSnapshotSession
+	case "max_bytes_per_snapshot_session":
+		return &l.MaxBytesPerSnapshotSession
+	case "initialization_lease_ttl_seconds":
+		return &l.InitializationLeaseTTLSeconds
+	case "default_bytes_per_snapshot_chunk":
+		return &l.DefaultBytesPerSnapshotChunk
+	case "max_bytes_per_snapshot_chunk":
+		return &l.MaxBytesPerSnapshotChunk
+	case "max_bytes_per_snapshot_row":
+		return &l.MaxBytesPerSnapshotRow
+	case "max_concurrent_snapshot_builds":
+		return &l.MaxConcurrentSnapshotBuilds
+	case "max_concurrent_snapshot_chunk_requests":
+		return &l.MaxConcurrentSnapshotChunkRequests
+	}
+	return nil
+}
+
+// CheckCapabilities checks that this client can work with the server: protocol version, lifecycle, and, where the
+// server names its tables, exactly the same schema, tables and sync keys as the client's. url is the address that
+// was asked, for the error. The error is a *ProtocolVersionMismatchError, a *LifecycleUnsupportedError, a
+// *TableContractMismatchError, or a *ProtocolError for specs that contradict each other.
+func CheckCapabilities(caps Capabilities, url, schema string, tables []TableSpec) error {
+	if caps.ProtocolVersion != ProtocolVersion {
+		return &ProtocolVersionMismatchError{Actual: caps.ProtocolVersion}
+	}
+	if !caps.Features["connect_lifecycle"] {
+		return &LifecycleUnsupportedError{Status: 200, URL: url}
+	}
+	if caps.TableSpecs == nil {
+		return nil
+	}
+	return checkTables(caps.TableSpecs, schema, tables)
+}
+
+func checkTables(serverSpecs []TableSpec, schema string, tables []TableSpec) error {
+	server := make(map[string]TableSpec, len(serverSpecs))
+	for _, spec := range serverSpecs {
+		name := spec.Schema + "." + spec.Table
+		if _, twice := server[name]; twice {
+			return &ProtocolError{Operation: "capabilities", Table: name, Reason: "a table is registered twice"}
+		}
+		server[name] = spec
+	}
+	var e TableContractMismatchError
+	client := make(map[string]bool, len(tables))
+	for _, t := range tables {
+		name := cmp.Or(t.Schema, schema) + "." + t.Table
+		client[name] = true
+		spec, ok := server[name]
+		switch {
+		case !ok:
+			e.ClientOnlyTables = append(e.ClientOnlyTables, name)
+		case !slices.Equal(spec.SyncKeyColumns, t.SyncKeyColumns):
+			e.SyncKeyMismatches = append(e.SyncKeyMismatches, SyncKeyMismatch{
+				QualifiedTable:       name,
+				ClientSyncKeyColumns: slices.Clone(t.SyncKeyColumns),
+				ServerSyncKeyColumns: slices.Clone(spec.SyncKeyColumns),
+			})
+		}
+	}
+	for name := range server {
+		if !client[name] {
+			e.ServerOnlyTables = append(e.ServerOnlyTables, name)
+		}
+	}
+	if len(e.ServerOnlyTables)+len(e.ClientOnlyTables)+len(e.SyncKeyMismatches) == 0 {
+		return nil
+	}
+	slices.Sort(e.ServerOnlyTables)
+	slices.Sort(e.ClientOnlyTables)
+	slices.SortFunc(e.SyncKeyMismatches, func(a, b SyncKeyMismatch) int { return cmp.Compare(a.QualifiedTable, b.QualifiedTable) })
+	return &e
+}
