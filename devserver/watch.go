@@ -1,0 +1,130 @@
+package devserver
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// hub wakes those who watch a user's bundles.
+type hub struct {
+	mu   sync.Mutex
+	last wire.BundleMeta
+	wake chan struct{} // closed at the next bundle; nil: nobody watches
+}
+
+// publish tells the watchers of a new bundle. Called while the user's database is held, so in seq order.
+func (h *hub) publish(m wire.BundleMeta) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = m
+	if h.wake != nil {
+		close(h.wake)
+		h.wake = nil
+	}
+}
+
+// next returns the latest bundle of this process and what closes at the next one.
+func (h *hub) next() (wire.BundleMeta, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.wake == nil {
+		h.wake = make(chan struct{})
+	}
+	return h.last, h.wake
+}
+
+// watchWriteTimeout bounds one write to a watcher, so that one who does not read cannot hold up Close.
+const watchWriteTimeout = 10 * time.Second
+
+func (s *Server) watch(c *call) error {
+	if s.cfg.DisableWatch {
+		return refuse(http.StatusServiceUnavailable, "bundle_change_watch_disabled", "this server does not offer to watch")
+	}
+	after, err := c.number("after_bundle_seq", 0, 0, math.MaxInt64, "invalid_request")
+	if err != nil {
+		return err
+	}
+	var latest int64
+	var hub *hub
+	err = s.with(c, func(u *user, st *store) error {
+		sc, err := st.scope()
+		if err == nil {
+			err = sc.initialized()
+		}
+		latest, hub = sc.lastSeq, &u.hub
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !s.enterWatch() {
+		return ErrClosed
+	}
+	defer s.watchers.Done()
+	s.streamEvents(c, hub, after, latest)
+	return nil
+}
+
+// streamEvents writes events until the client or the server ends. Bundles that come while an event is written are
+// told as one.
+func (s *Server) streamEvents(c *call, hub *hub, seen, latest int64) {
+	c.w.Header().Set("Content-Type", "text/event-stream")
+	c.w.Header().Set("Cache-Control", "no-store")
+	c.w.WriteHeader(http.StatusOK)
+	out := http.NewResponseController(c.w)
+	write := func(text string) bool {
+		_ = out.SetWriteDeadline(time.Now().Add(watchWriteTimeout)) // not every writer has deadlines
+		if _, err := fmt.Fprint(c.w, text); err != nil {
+			return false
+		}
+		return out.Flush() == nil
+	}
+	if latest > seen {
+		if !write(fmt.Sprintf("event: bundle\ndata: {\"bundle_seq\":%d}\n\n", latest)) {
+			return
+		}
+		seen = latest
+	} else if !write(": watching\n\n") {
+		return
+	}
+	heartbeat := time.NewTicker(s.cfg.HeartbeatInterval)
+	defer heartbeat.Stop()
+	for {
+		last, wake := hub.next()
+		if last.Seq > seen {
+			if !write(fmt.Sprintf("event: bundle\ndata: {\"bundle_seq\":%d,\"source_id\":%s,\"source_bundle_id\":%d}\n\n",
+				last.Seq, appendString(nil, last.SourceID), last.SourceBundleID)) {
+				return
+			}
+			seen = last.Seq
+			continue
+		}
+		select {
+		case <-wake:
+		case <-heartbeat.C:
+			if !write(": heartbeat\n\n") {
+				return
+			}
+		case <-c.r.Context().Done():
+			return
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// enterWatch counts a watcher in, so that Close waits for it. It reports false when Close came first.
+func (s *Server) enterWatch() bool {
+	s.watchMu.Lock()
+	defer s.watchMu.Unlock()
+	if s.closed() {
+		return false
+	}
+	s.watchers.Add(1)
+	return true
+}
