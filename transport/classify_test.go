@@ -1,0 +1,170 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	status := func(op string, status int, code string) error {
+		return &wire.HTTPError{Operation: op, Status: status, Code: code}
+	}
+	cases := []struct {
+		name string
+		err  error
+		want Class
+	}{
+		{"nil", nil, None},
+		{"request timeout", status(OpPull, 408, ""), Transient},
+		{"too many requests", status(OpPull, 429, ""), Transient},
+		{"snapshot capacity", status(OpCreateSnapshot, 429, "snapshot_build_capacity"), Transient},
+		{"bad gateway", status(OpCommitPush, 502, ""), Transient},
+		{"unavailable", status(OpPull, 503, "service_unavailable"), Transient},
+		{"gateway timeout", status(OpCommitPush, 504, ""), Transient},
+		{"a gateway's own", status(OpCommitPush, 524, ""), Transient},
+		{"500 anywhere", status(OpPull, 500, "pull_failed"), Transient},
+		{"500 on commit", status(OpCommitPush, 500, "push_session_commit_failed"), CommitFailed},
+		{"500 on commit by a gateway", status(OpCommitPush, 500, ""), Transient},
+		{"502 on commit with a code", status(OpCommitPush, 502, "upstream"), Transient},
+		{"401", status(OpPull, 401, "authentication_failed"), Auth},
+		{"401 bare", status(OpPull, 401, ""), Auth},
+		{"407", status(OpPull, 407, ""), Auth},
+		{"403 bare", status(OpPull, 403, ""), Auth},
+		{"403 of an authentication", status(OpPull, 403, "authentication_failed"), Auth},
+		{"403 of a push session", status(OpPushChunk, 403, "push_session_forbidden"), Code},
+		{"403 of a snapshot", status(OpSnapshotPage, 403, "snapshot_session_forbidden"), Code},
+		{"403 of the watch", status(OpWatch, 403, "bundle_change_watch_forbidden"), Code},
+		{"watch disabled", status(OpWatch, 503, "bundle_change_watch_disabled"), Code},
+		{"conflict", status(OpCommitPush, 409, "push_conflict"), Code},
+		{"expired", status(OpPushChunk, 410, "push_session_expired"), Code},
+		{"not found with a code", status(OpPushChunk, 404, "push_session_not_found"), Code},
+		{"too large a request", status(OpPushChunk, 413, ""), Code},
+		{"400", status(OpPushChunk, 400, "push_chunk_invalid"), Code},
+		{"no content", status(OpPull, 204, ""), Protocol},
+		{"wrapped", fmt.Errorf("pulling: %w", status(OpPull, 503, "")), Transient},
+		{"network", &NetworkError{Err: io.EOF}, Transient},
+		{"network with the client's own timeout", &NetworkError{Err: context.DeadlineExceeded}, Transient},
+		{"address", &AddressError{Status: 404, Err: status(OpPull, 404, "")}, WrongAddress},
+		{"too large", &BodyTooLargeError{}, TooLarge},
+		{"protocol", &wire.ProtocolError{}, Protocol},
+		{"protocol, caused by a cut", &wire.ProtocolError{Err: io.ErrUnexpectedEOF}, Protocol},
+		{"lifecycle", &wire.LifecycleUnsupportedError{Status: 404}, Unsupported},
+		{"version", &wire.ProtocolVersionMismatchError{}, Unsupported},
+		{"tables", &wire.TableContractMismatchError{}, Unsupported},
+		{"canceled", &canceledError{op: OpPull, err: context.Canceled}, Canceled},
+		{"deadline", context.DeadlineExceeded, Canceled},
+		{"closed stream", ErrStreamClosed, Canceled},
+		{"end of the stream", io.EOF, Transient},
+		{"a bare network error", &net.OpError{Op: "dial", Err: errors.New("refused")}, Transient},
+		{"anything else", errors.New("what"), Protocol},
+	}
+	for _, c := range cases {
+		if got := Classify(c.err).Class; got != c.want {
+			t.Errorf("%s: class %v, want %v", c.name, got, c.want)
+		}
+	}
+
+	f := Classify(&wire.HTTPError{Status: 503, Code: "service_unavailable", RetryAfter: time.Second})
+	if f != (Failure{Class: Transient, Status: 503, Code: "service_unavailable", RetryAfter: time.Second}) {
+		t.Errorf("details are lost: %+v", f)
+	}
+	if Transient.String() != "transient" || WrongAddress.String() != "wrong_address" || Class(99).String() != "unknown" {
+		t.Error("classes have wrong names")
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	cases := []struct {
+		value, date string
+		want        time.Duration
+	}{
+		{"", "", 0},
+		{"1", "", time.Second},
+		{" 30 ", "", 30 * time.Second},
+		{"0", "", 0},
+		{"-1", "", 0},
+		{"1.5", "", 0},
+		{"soon", "", 0},
+		{"3600", "", time.Hour},
+		{"3601", "", MaxRetryAfter},
+		{"99999999999999999999999", "", MaxRetryAfter},
+		{now.Add(90 * time.Second).Format(http.TimeFormat), "", 90 * time.Second},
+		{now.Add(-90 * time.Second).Format(http.TimeFormat), "", 0},
+		{now.Add(48 * time.Hour).Format(http.TimeFormat), "", MaxRetryAfter},
+		// The server's clock is an hour ahead: what it means is its own minute.
+		{now.Add(time.Hour + time.Minute).Format(http.TimeFormat), now.Add(time.Hour).Format(http.TimeFormat), time.Minute},
+		{now.Add(time.Minute).Format(http.TimeFormat), "yesterday", time.Minute},
+	}
+	for _, c := range cases {
+		h := http.Header{"Retry-After": {c.value}}
+		if c.date != "" {
+			h.Set("Date", c.date)
+		}
+		if got := retryAfter(h, now); got != c.want {
+			t.Errorf("Retry-After %q, Date %q: %v, want %v", c.value, c.date, got, c.want)
+		}
+	}
+	if got := retryAfter(http.Header{}, now); got != 0 {
+		t.Errorf("no header: %v", got)
+	}
+}
+
+func TestRetryAfterFixtures(t *testing.T) {
+	t.Parallel()
+	var f struct {
+		Cases []struct {
+			Wire     string
+			Expected *int64 `json:"expected_millis"`
+		} `json:"retry_after_cases"`
+	}
+	shared(t, "snapshot-capacity/retry.json", &f)
+	for _, c := range f.Cases {
+		var want time.Duration
+		if c.Expected != nil {
+			want = time.Duration(*c.Expected) * time.Millisecond
+		}
+		if got := retryAfter(http.Header{"Retry-After": {c.Wire}}, time.Now()); got != want {
+			t.Errorf("%q: %v, want %v", c.Wire, got, want)
+		}
+	}
+}
+
+// Answers that come from no oversqlite server at all are told apart from its refusals.
+func TestWrongAddress(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		status int
+		body   string
+		wrong  bool
+	}{
+		{404, `<html>not here</html>`, true},
+		{404, `{"timestamp":1,"status":404,"error":"Not Found","path":"/sync/pull"}`, true},
+		{404, `{"error":"push_session_not_found","message":"m"}`, false},
+		{405, ``, true},
+		{501, ``, true},
+		{421, ``, true},
+		{400, `{"error":"invalid_request"}`, false},
+		{503, ``, false},
+	} {
+		client := inMemory(t, func(*http.Request) (*http.Response, error) { return answer(c.status, c.body), nil })
+		err := connect(client)
+		var address *AddressError
+		if got := errors.As(err, &address); got != c.wrong {
+			t.Errorf("%d %s: %v", c.status, c.body, err)
+		}
+		if c.wrong && (address.Status != c.status || address.Retryable() || Classify(err).Class != WrongAddress) {
+			t.Errorf("%d %s: %+v", c.status, c.body, address)
+		}
+	}
+}

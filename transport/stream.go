@@ -1,0 +1,157 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// ErrStreamClosed is what Next answers on a stream that was closed.
+var ErrStreamClosed = errors.New("oversqlite: the watch stream is closed")
+
+// errNextEnded is the cause with which a stream ends because the context of a Next ended.
+var errNextEnded = errors.New("the wait for an event was given up")
+
+// Stream is an open watch stream. It owns no goroutine and no buffer of events: what nobody asks for stays in the
+// connection, and a slow consumer holds up nothing but itself.
+type Stream struct {
+	body   io.ReadCloser
+	sse    *sseReader
+	dog    *watchdog
+	life   context.Context //nolint:containedctx // of the request the stream is the body of: ends with the stream
+	end    context.CancelCauseFunc
+	at     *url.URL
+	closed atomic.Bool
+	err    error // what ended the stream
+}
+
+// Watch opens the stream of changes after a bundle. ctx bounds the opening, not the stream, which lives until Close or
+// until a Next fails. The client's total timeout does not apply to it.
+func (c *Client) Watch(ctx context.Context, sourceID string, after int64) (*Stream, error) {
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	abort := context.AfterFunc(ctx, func() { end(ctx.Err()) })
+	opening := newWatchdog(c.cfg.IdleTimeout, end)
+	defer opening.stop()
+
+	stream, err := c.openStream(ctx, life, opening, request{
+		op: OpWatch, method: http.MethodGet, path: "/sync/watch", query: string(query(nil).with("after_bundle_seq", after)), sourceID: sourceID,
+	})
+	if err != nil {
+		abort()
+		end(err)
+		return nil, err
+	}
+	stream.end = end
+	if !abort() {
+		_ = stream.Close()
+		return nil, &canceledError{op: OpWatch, err: ctx.Err()}
+	}
+	stream.dog = newWatchdog(c.cfg.WatchSilence, end)
+	stream.sse = newSSEReader(watchedReader{stream.body, stream.dog})
+	return stream, nil
+}
+
+// openStream sends the request and checks the head of the answer.
+func (c *Client) openStream(ctx, life context.Context, opening *watchdog, r request) (*Stream, error) {
+	req, err := c.newRequest(life, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Accept-Encoding", "identity") // a compressor may sit on an event until its window is full
+	req.Header.Set("Cache-Control", "no-cache")
+	resp, err := c.streams.Do(req)
+	if err != nil {
+		return nil, failed(ctx, life, r.op, req.URL, err)
+	}
+	at := asked(req, resp)
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, refusal(ctx, life, r, resp, at, opening)
+	}
+	if !eventStream(resp) {
+		_ = resp.Body.Close()
+		return nil, &wire.ProtocolError{Operation: r.op, Reason: "it is no event stream"}
+	}
+	return &Stream{body: resp.Body, life: life, at: at}, nil
+}
+
+// eventStream reports whether an answer may be a stream of events. A missing content type is let pass: what is no
+// stream will show.
+func eventStream(resp *http.Response) bool {
+	declared := resp.Header.Get("Content-Type")
+	if declared == "" {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(declared)
+	return err == nil && media == "text/event-stream"
+}
+
+// Next waits for the next change. It is a hint to pull, never data. When ctx ends first, the stream ends with it.
+//
+// The error is io.EOF when the server ended the stream, a *NetworkError when it broke or was silent for too long, a
+// *wire.ProtocolError when what arrived is no event, ErrStreamClosed after Close. Every error is final for the
+// stream; later calls return it again. Not safe for concurrent use, except with Close.
+func (s *Stream) Next(ctx context.Context) (wire.WatchEvent, error) {
+	if s.err != nil {
+		return wire.WatchEvent{}, s.err
+	}
+	if s.closed.Load() {
+		return wire.WatchEvent{}, ErrStreamClosed // what is still buffered was not asked for in time
+	}
+	stop := context.AfterFunc(ctx, func() { s.end(errNextEnded) })
+	defer stop()
+	for {
+		name, data, err := s.sse.next()
+		if err != nil {
+			return wire.WatchEvent{}, s.fail(s.cause(ctx, err))
+		}
+		if name != "bundle" {
+			continue
+		}
+		event, err := wire.DecodeWatchEvent(data)
+		if err != nil {
+			return wire.WatchEvent{}, s.fail(err)
+		}
+		return event, nil
+	}
+}
+
+// cause says what a failed read of the stream means.
+func (s *Stream) cause(ctx context.Context, err error) error {
+	switch {
+	case s.closed.Load():
+		return ErrStreamClosed
+	case ctx.Err() != nil:
+		return &canceledError{op: OpWatch, err: ctx.Err()}
+	case errors.Is(err, errLineTooLong), errors.Is(err, errEventTooLong):
+		return &wire.ProtocolError{Operation: OpWatch, Reason: err.Error()}
+	case errors.Is(err, io.EOF):
+		return io.EOF
+	default:
+		return failed(ctx, s.life, OpWatch, s.at, err)
+	}
+}
+
+// fail ends the stream with err.
+func (s *Stream) fail(err error) error {
+	s.err = err
+	_ = s.Close()
+	return err
+}
+
+// Close ends the stream and a Next that waits on it. It may be called any number of times, from any goroutine.
+func (s *Stream) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.end(ErrStreamClosed)
+	s.dog.stop()
+	return s.body.Close()
+}

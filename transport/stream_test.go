@@ -1,0 +1,316 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// streamServer answers a watch with a stream whose other end it hands out. Nothing is compressed or buffered.
+func streamServer(t *testing.T, adjust ...func(*Config)) (*Client, *io.PipeWriter) {
+	t.Helper()
+	r, w := io.Pipe()
+	client := inMemory(t, func(req *http.Request) (*http.Response, error) {
+		// As net/http does: the body of an answer breaks when the request's context ends.
+		context.AfterFunc(req.Context(), func() { _ = r.CloseWithError(req.Context().Err()) })
+		return &http.Response{
+			StatusCode: 200, ProtoMajor: 1, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: r, ContentLength: -1,
+		}, nil
+	}, adjust...)
+	return client, w
+}
+
+const thirteen = "event: bundle\ndata: {\"bundle_seq\":13,\"source_id\":\"device-a\",\"source_bundle_id\":7}\n\n"
+
+func TestStreamDeliversEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, w := streamServer(t)
+		stream, err := client.Watch(t.Context(), "source", 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, _ = io.WriteString(w, ": heartbeat\n\nevent: other\ndata: {\n\n"+thirteen)
+			_ = w.Close()
+		}()
+		event, err := stream.Next(t.Context())
+		if err != nil || event.BundleSeq != 13 || event.SourceID != "device-a" || event.SourceBundleID != 7 {
+			t.Errorf("%+v, %v", event, err)
+		}
+		for range 2 {
+			if _, err = stream.Next(t.Context()); !errors.Is(err, io.EOF) || Classify(err).Class != Transient {
+				t.Errorf("after the end: %v", err)
+			}
+		}
+	})
+}
+
+// Events that nobody asks for, a consumer that is gone and a Close in the middle leave nothing behind.
+func TestK16_AnUnreadStreamHoldsNothing(t *testing.T) {
+	t.Parallel()
+	var open atomic.Int32
+	flooded := make(chan struct{}, 1)
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		open.Add(1)
+		defer open.Add(-1)
+		w.Header().Set("Content-Type", "text/event-stream")
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(w, thirteen); err != nil {
+				return
+			}
+			select {
+			case flooded <- struct{}{}:
+			default:
+			}
+		}
+	})
+	for range 50 {
+		stream, err := client.Watch(t.Context(), "source", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-flooded
+		if _, err := stream.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.Close()
+		_ = stream.Close()
+		if _, err := stream.Next(t.Context()); !errors.Is(err, ErrStreamClosed) || Classify(err).Class != Canceled {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+	// TestMain finds any goroutine that is left.
+}
+
+// A stream outlives the client's total timeout by far, as long as its heart beats.
+func TestK17_TheTotalTimeoutDoesNotCutTheStream(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, w := streamServer(t, func(c *Config) { c.HTTPClient.Timeout = 2 * time.Minute })
+		stream, err := client.Watch(t.Context(), "source", 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for range 1000 {
+				time.Sleep(25 * time.Second)
+				_, _ = io.WriteString(w, ": heartbeat\n\n")
+			}
+			_, _ = io.WriteString(w, thirteen)
+		}()
+		start := time.Now()
+		if _, err := stream.Next(t.Context()); err != nil {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		_ = stream.Close()
+	})
+}
+
+func TestSilentStreamIsGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, w := streamServer(t)
+		stream, err := client.Watch(t.Context(), "source", 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(50 * time.Second)
+			_, _ = io.WriteString(w, ": heartbeat\n\n")
+		}()
+		start := time.Now()
+		_, err = stream.Next(t.Context())
+		var network *NetworkError
+		if !errors.As(err, &network) || !network.Timeout || Classify(err).Class != Transient {
+			t.Errorf("%v", err)
+		}
+		if waited := time.Since(start); waited != 50*time.Second+DefaultWatchSilence {
+			t.Errorf("given up after %v", waited)
+		}
+	})
+}
+
+func TestNextEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, _ := streamServer(t)
+		stream, err := client.Watch(t.Context(), "source", 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for range 2 {
+			if _, err = stream.Next(ctx); Classify(err).Class != Canceled {
+				t.Errorf("%v", err)
+			}
+		}
+	})
+}
+
+func TestCloseEndsNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, _ := streamServer(t)
+		stream, err := client.Watch(t.Context(), "source", 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() {
+			_, err := stream.Next(t.Context())
+			done <- err
+		}()
+		synctest.Wait()
+		_ = stream.Close()
+		if err := <-done; !errors.Is(err, ErrStreamClosed) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// The context of Watch bounds the opening and nothing else.
+func TestContextOfWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, w := streamServer(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := client.Watch(ctx, "source", 12)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.WriteString(w, thirteen) }()
+		if _, err := stream.Next(t.Context()); err != nil {
+			t.Errorf("the stream ended with the context of its opening: %v", err)
+		}
+		_ = stream.Close()
+		if _, err := client.Watch(ctx, "source", 12); Classify(err).Class != Canceled {
+			t.Errorf("opening with a context that has ended: %v", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		never := inMemory(t, func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		if _, err := never.Watch(t.Context(), "source", 0); Classify(err).Class != Transient {
+			t.Errorf("a server that does not answer: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := never.Watch(ctx, "source", 0); Classify(err).Class != Canceled {
+			t.Errorf("a caller that does not wait: %v", err)
+		}
+	})
+}
+
+func TestBrokenStreams(t *testing.T) {
+	t.Parallel()
+	protocol, transient := Protocol, Transient
+	for name, c := range map[string]struct {
+		content string
+		class   Class
+	}{
+		"no JSON":            {"event: bundle\ndata: {\n\n", protocol},
+		"no data":            {"event: bundle\n\n", protocol},
+		"empty data":         {"event: bundle\ndata:\n\n", protocol},
+		"no seq":             {"event: bundle\ndata: {}\n\n", protocol},
+		"seq zero":           {"event: bundle\ndata: {\"bundle_seq\":0}\n\n", protocol},
+		"overlong line":      {"data: " + strings.Repeat("x", maxLineBytes), protocol},
+		"overlong event":     {strings.Repeat("data: "+strings.Repeat("x", 1000)+"\n", 1100), protocol},
+		"overlong comments":  {strings.Repeat(": "+strings.Repeat("x", 1000)+"\n", 1100), protocol},
+		"unterminated event": {thirteen[:len(thirteen)-1], transient},
+		"empty":              {"", transient},
+	} {
+		client := inMemory(t, func(*http.Request) (*http.Response, error) { return answer(200, c.content), nil })
+		stream, err := client.Watch(t.Context(), "source", 0)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := stream.Next(t.Context()); Classify(err).Class != c.class {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWatchAnswersThatAreNoStream(t *testing.T) {
+	t.Parallel()
+	page := inMemory(t, func(*http.Request) (*http.Response, error) {
+		resp := answer(200, "<html>")
+		resp.Header.Set("Content-Type", "text/html")
+		return resp, nil
+	})
+	if _, err := page.Watch(t.Context(), "source", 0); Classify(err).Class != Protocol {
+		t.Errorf("%v", err)
+	}
+	forbidden := inMemory(t, func(*http.Request) (*http.Response, error) {
+		return answer(403, `{"error":"bundle_change_watch_forbidden"}`), nil
+	})
+	if _, err := forbidden.Watch(t.Context(), "source", 0); Classify(err).Code != "bundle_change_watch_forbidden" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWatchFixtures(t *testing.T) {
+	t.Parallel()
+	type event struct {
+		Seq            int64  `json:"bundle_seq"`
+		SourceID       string `json:"source_id"`
+		SourceBundleID int64  `json:"source_bundle_id"`
+	}
+	var fixtures struct {
+		SSECases []struct {
+			Name           string
+			Lines          []string
+			ExpectedEvents []event
+			ExpectError    bool
+		}
+		SetupErrorResponses []struct {
+			Status        int
+			Body          json.RawMessage
+			ExpectedError string
+		}
+	}
+	shared(t, "watch/basic.json", &fixtures)
+	if len(fixtures.SSECases) == 0 || len(fixtures.SetupErrorResponses) == 0 {
+		t.Fatal("no cases")
+	}
+	for _, c := range fixtures.SSECases {
+		client := inMemory(t, func(*http.Request) (*http.Response, error) {
+			return answer(200, strings.Join(c.Lines, "\n")+"\n"), nil
+		})
+		stream, err := client.Watch(t.Context(), "source", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []event
+		for err == nil {
+			var e wire.WatchEvent
+			if e, err = stream.Next(t.Context()); err == nil {
+				got = append(got, event{e.BundleSeq, e.SourceID, e.SourceBundleID})
+			}
+		}
+		if failed := !errors.Is(err, io.EOF); failed != c.ExpectError || !slices.Equal(got, c.ExpectedEvents) {
+			t.Errorf("%s: %v, %v, want %v", c.Name, got, err, c.ExpectedEvents)
+		}
+	}
+	for _, c := range fixtures.SetupErrorResponses {
+		client := inMemory(t, func(*http.Request) (*http.Response, error) { return answer(c.Status, string(c.Body)), nil })
+		_, err := client.Watch(t.Context(), "source", 0)
+		if got := Classify(err); got.Code != c.ExpectedError || got.Status != c.Status {
+			t.Errorf("%d: %v", c.Status, err)
+		}
+	}
+}
