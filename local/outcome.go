@@ -84,6 +84,8 @@ type FreezeRequest struct {
 type Frozen struct {
 	Outbox Outbox
 	More   bool // dirty rows were left for a further bundle because of the bounds
+	// Unsettled is set when an intent has a conflict that nobody has settled: nothing was frozen, settle again.
+	Unsettled bool
 }
 
 // Replayed is the outcome of settling the outbox with the bundle as which it was committed.
