@@ -13,6 +13,8 @@ func WireKey(t *Table, keyJSON string) (Key, error) {
 	s := scanner{b: []byte(keyJSON), carryUTF8: true}
 	name, value, fault := s.singleText()
 	switch {
+	case fault == notText:
+		return unfit("storage_class")
 	case fault != "":
 		return bad(fault)
 	case string(name) != column.Name:
@@ -39,6 +41,9 @@ func WireKey(t *Table, keyJSON string) (Key, error) {
 	return unfit("storage_class")
 }
 
+// notText is the fault of a key whose value is well-formed JSON, but not a string: a storage class leaks.
+const notText = "a key that is not a string"
+
 // singleText reads a whole document that is an object with one member, a string. fault says why it is not.
 func (s *scanner) singleText() (name, value []byte, fault string) {
 	s.beginObject()
@@ -48,7 +53,9 @@ func (s *scanner) singleText() (name, value []byte, fault string) {
 	case !ok:
 		return nil, nil, "a key without a member"
 	case s.peek() != '"':
-		return nil, nil, "a key that is not a string"
+		if s.skip(); !s.failed() {
+			return nil, nil, notText
+		}
 	default:
 		value = s.text()
 		if s.more('}') {
