@@ -1,13 +1,14 @@
 package messages
 
 import (
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/oversqlite/oversqlite/local"
 )
 
 // ErrClosed answers every call that meets a closed engine, or that was under way when it was closed.
-var ErrClosed = errors.New("oversqlite: the engine is closed")
+var ErrClosed = local.ErrClosed
 
 // PushRejectedError is a push that the server refuses and will keep refusing, or a row that cannot be sent at all.
 // Every pending row is kept, downloads go on, Status().UploadBlocked says since when.
@@ -143,14 +144,7 @@ func (e *SourceRecoveryRequiredError) Error() string {
 func (e *SourceRecoveryRequiredError) Retryable() bool { return false }
 
 // SourceReplacementDivergedError says that the server replaced this source by another id than the one reserved here.
-type SourceReplacementDivergedError struct{ Reserved, Server string }
-
-func (e *SourceReplacementDivergedError) Error() string {
-	return fmt.Sprintf("oversqlite: the server replaced this source by %s, reserved here is %s", e.Server, e.Reserved)
-}
-
-// Retryable reports false.
-func (e *SourceReplacementDivergedError) Retryable() bool { return false }
+type SourceReplacementDivergedError = local.SourceReplacementDivergedError
 
 // SourceSequenceMismatchError says that the server holds other content under the number of the outbox's push.
 type SourceSequenceMismatchError struct {
@@ -176,6 +170,22 @@ func (e *DirtyStateRejectedError) Error() string {
 
 // Retryable reports false.
 func (e *DirtyStateRejectedError) Retryable() bool { return false }
+
+// SnapshotExpiredError is a snapshot whose download took longer, twice in a row, than the server keeps one. Nothing was
+// changed; what is staged is void. A faster connection, smaller pages or a longer time to live on the server help.
+type SnapshotExpiredError struct {
+	Rows, Total int64 // downloaded when the session ended, and in all
+	Err         error // the server's answer
+}
+
+func (e *SnapshotExpiredError) Error() string {
+	return fmt.Sprintf("oversqlite: the server dropped the snapshot twice before it was downloaded, last after %d of %d rows: its session's time to live is too short for this connection", e.Rows, e.Total)
+}
+
+func (e *SnapshotExpiredError) Unwrap() error { return e.Err }
+
+// Retryable reports true: the next download may be faster.
+func (e *SnapshotExpiredError) Retryable() bool { return true }
 
 // InvalidConflictResolutionError is a resolver that answered what cannot be, panicked, failed or took too long. The
 // intent is kept and uploads are held.
