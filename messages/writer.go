@@ -34,6 +34,11 @@ type Command interface{ command() }
 
 // The commands. Each mirrors the method of sqlite.DB of the same name, whose comment tells what it does.
 type (
+	// OpenDatabase opens the writer's database, or finds it open. Answers *sqlite.DB.
+	OpenDatabase struct{}
+	// CloseDatabase closes it. Commands after it are answered with an OpenRequiredError until it is open again.
+	CloseDatabase struct{}
+
 	// LoadState reads local.State.
 	LoadState struct{}
 
@@ -95,8 +100,13 @@ type (
 
 	// ReplayFrozen answers FrozenReplay: it settles the outbox without fetching when the hash proves what was committed.
 	ReplayFrozen struct{ Bundle wire.BundleMeta }
-	// Replay settles the outbox with a bundle held in memory. Answers local.Replayed.
-	Replay struct{ Bundle wire.Bundle }
+	// Replay settles the outbox with a bundle held in memory. Answers local.Replayed. Proof says that the bundle was named
+	// by the server without this database having seen the commit answered: it is evidence then, not the answer.
+	Replay struct {
+		Contract wire.ContractName
+		Bundle   wire.Bundle
+		Proof    bool
+	}
 	// StageBundlePage stores a page of a bundle too large for memory; After -1 starts anew.
 	StageBundlePage struct {
 		Bundle wire.BundleMeta
@@ -104,12 +114,22 @@ type (
 		Rows   []wire.Row
 	}
 	// ReplayStaged settles the outbox with the staged bundle. Answers local.Replayed.
-	ReplayStaged struct{ Bundle wire.BundleMeta }
+	ReplayStaged struct {
+		Contract wire.ContractName
+		Bundle   wire.BundleMeta
+		Proof    bool
+	}
 
 	// ApplyBundles applies pulled bundles, each whole. Answers local.Applied.
-	ApplyBundles struct{ Bundles []wire.Bundle }
+	ApplyBundles struct {
+		Contract wire.ContractName
+		Bundles  []wire.Bundle
+	}
 	// ApplyStaged applies the staged bundle. Answers local.Applied.
-	ApplyStaged struct{ Bundle wire.BundleMeta }
+	ApplyStaged struct {
+		Contract wire.ContractName
+		Bundle   wire.BundleMeta
+	}
 
 	// BeginStage clears the snapshot stage and records the new session.
 	BeginStage struct{ Session wire.SnapshotSession }
@@ -131,6 +151,8 @@ type FrozenReplay struct {
 	Replayed local.Replayed
 }
 
+func (OpenDatabase) command()         {}
+func (CloseDatabase) command()        {}
 func (LoadState) command()            {}
 func (AttachSeeding) command()        {}
 func (AttachEmpty) command()          {}

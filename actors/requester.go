@@ -1,0 +1,207 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+const (
+	// maxPanics is how often in a row a worker may panic for no reason we know before its owner gives it up.
+	maxPanics = 5
+	// discardTimeout bounds a best-effort request.
+	discardTimeout = 10 * time.Second
+)
+
+// requester is embedded in an actor that makes requests: it has one of them at a time made by a leaf worker, which
+// it supervises, and turns the worker's failures into delays.
+//
+// Everything it learns reaches its owner as an event, through the owner's mailbox and receive. All methods are to be
+// called on the owner's goroutine. The owner calls begin on Started, end on Stopping and on Restarting, and offers
+// every message to receive.
+type requester struct {
+	network *network
+	retries *retries
+
+	system *actor.ActorSystem
+	self   *actor.PID
+	base   context.Context //nolint:containedctx // ends with the owner
+	stop   context.CancelFunc
+
+	worker     *actor.PID // nil until the first request
+	supervisor actor.Supervisor
+	failed     bool // the worker failed and is suspended until it is restarted
+	panics     int  // unexpected ones in a row
+
+	ref    uint64             // of the outstanding request; 0: none
+	cancel context.CancelFunc // of the outstanding request
+
+	due   uint64 // ref of the wait; 0: none
+	timer *time.Timer
+}
+
+func newRequester(n *network, cfg RetryConfig) requester {
+	return requester{network: n, retries: newRetries(cfg)}
+}
+
+// timerDue tells an owner that a wait is over.
+type timerDue struct{ ref uint64 }
+
+// IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging: a timer may fire while its owner ends.
+func (timerDue) IgnoreDeadLetterLogging() {}
+
+// workerFailed tells an owner that its worker failed.
+type workerFailed struct {
+	ref    uint64
+	reason any // *RetryLater, or what the worker panicked with
+}
+
+// IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging: owners end while workers fail.
+func (workerFailed) IgnoreDeadLetterLogging() {}
+
+func (r *requester) begin(c actor.Context) {
+	r.system, r.self = c.ActorSystem(), c.Self()
+	r.base, r.stop = context.WithCancel(context.Background())
+}
+
+// end cancels whatever is under way, best-effort requests included. The worker, a child, ends with its owner.
+func (r *requester) end() {
+	r.abandon()
+	if r.stop != nil {
+		r.stop()
+	}
+}
+
+// request gives the worker a request, under a ref that no other request or wait of this owner has had.
+func (r *requester) request(c actor.Context, ref uint64, req request) {
+	r.abandon()
+	if r.worker == nil {
+		r.worker = c.Spawn(workerProps(r.network))
+	}
+	r.restart()
+	ctx, cancel := context.WithCancel(r.base)
+	r.ref, r.cancel = ref, cancel
+	c.Send(r.worker, job{ref: ref, ctx: ctx, request: req})
+}
+
+// restart brings a failed worker back.
+func (r *requester) restart() {
+	if r.failed {
+		r.failed = false
+		r.supervisor.RestartChildren(r.worker)
+	}
+}
+
+// discard has a request made whose outcome matters to nobody, by a worker of its own: it delays nothing.
+func (r *requester) discard(c actor.Context, req request) {
+	ctx, cancel := context.WithTimeout(r.base, discardTimeout)
+	c.Send(c.Spawn(workerProps(r.network)), job{ctx: ctx, request: req, discard: cancel})
+}
+
+// wait arms the timer for the next attempt at an operation, after the delay that is due, and returns what there is to
+// tell about it. A one-shot call that has no time left gets an error instead, and nothing is armed.
+func (r *requester) wait(ref uint64, operation string, cause error, floor time.Duration, oneShot bool) (messages.Waiting, *messages.RetryExhaustedError) {
+	r.abandon()
+	delay, exhausted := r.retries.next(operation, cause, floor, oneShot)
+	if exhausted != nil {
+		return messages.Waiting{}, exhausted
+	}
+	r.due = ref
+	root, self := r.system.Root, r.self
+	r.timer = time.AfterFunc(delay, func() { root.Send(self, timerDue{ref: ref}) })
+	return messages.Waiting{Reason: operation, Err: cause, Attempt: r.retries.attempts, Until: time.Now().Add(delay)}, nil
+}
+
+// kick ends a wait now. It reports false when there is none.
+func (r *requester) kick() (event, bool) {
+	if r.due == 0 {
+		return nil, false
+	}
+	ref := r.due
+	r.abandon()
+	return evWaitOver{ref: ref}, true
+}
+
+// abandon ends the outstanding request or wait; nothing more is heard of it.
+func (r *requester) abandon() {
+	if r.cancel != nil {
+		r.cancel()
+		r.ref, r.cancel = 0, nil
+	}
+	if r.timer != nil {
+		r.timer.Stop()
+		r.due, r.timer = 0, nil
+	}
+}
+
+// receive turns a message of the worker or the timer into an event. ours is false for any other message; the event
+// is nil when the message is about a request or wait that was abandoned.
+func (r *requester) receive(message any) (ev event, ours bool) {
+	switch m := message.(type) {
+	case answered:
+		if m.ref != r.ref {
+			return nil, true
+		}
+		r.panics = 0
+		r.abandon()
+		return evAnswer{ref: m.ref, result: m.result, err: m.err}, true
+	case workerFailed:
+		if m.ref != r.ref {
+			if r.ref != 0 {
+				// It failed on an abandoned request while the current one is waiting in its mailbox.
+				r.restart()
+			}
+			return nil, true
+		}
+		r.abandon()
+		return r.failure(m), true
+	case timerDue:
+		if m.ref != r.due {
+			return nil, true
+		}
+		r.abandon()
+		return evWaitOver{ref: m.ref}, true
+	default:
+		return nil, false
+	}
+}
+
+func (r *requester) failure(m workerFailed) event {
+	if later, ok := m.reason.(*RetryLater); ok {
+		r.panics = 0
+		return evFailure{ref: m.ref, after: later.After, err: later.Err}
+	}
+	r.panics++
+	p := asPanicked(m.reason)
+	if r.panics >= maxPanics {
+		r.panics = 0
+		return evBroken{ref: m.ref, cause: p.cause, stack: p.stack}
+	}
+	return evFailure{ref: m.ref, err: p}
+}
+
+// supervises reports whether a failed child is this requester's worker.
+func (r *requester) supervises(child *actor.PID) bool {
+	return r.worker != nil && r.worker.Equal(child)
+}
+
+// HandleFailure implements actor.SupervisorStrategy for the worker. It runs on the owner's goroutine. The worker stays
+// suspended until there is a request for it again.
+func (r *requester) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+	if !r.supervises(child) {
+		supervisor.StopChildren(child)
+		return
+	}
+	if _, ok := reason.(*RetryLater); !ok {
+		r.network.log.Error("a worker panicked", panicFields(reason)...)
+	}
+	r.supervisor, r.failed = supervisor, true
+	var ref uint64
+	if j, ok := actor.UnwrapEnvelopeMessage(message).(job); ok {
+		ref = j.ref
+	}
+	r.system.Root.Send(r.self, workerFailed{ref: ref, reason: reason})
+}

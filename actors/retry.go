@@ -1,0 +1,67 @@
+package actors
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// RetryConfig says how transient failures are repeated.
+type RetryConfig struct {
+	Initial    time.Duration // first delay
+	Max        time.Duration // longest delay of our own; a server may ask for more
+	Multiplier float64       // growth of the delay from one failure to the next
+	Jitter     float64       // 0…1: how far a delay may be off its nominal value, either way
+	// MaxElapsed is how long a one-shot call goes on failing before it gives up, counted from the first failure
+	// since it last made progress; 0: it never gives up.
+	MaxElapsed time.Duration
+}
+
+// longestFloor bounds what a server can ask for: a clock gone wrong must not silence a client for years.
+const longestFloor = 24 * time.Hour
+
+// retries chooses the delays between the attempts of one owner. It is not safe for concurrent use.
+type retries struct {
+	cfg      RetryConfig
+	bo       *backoff.ExponentialBackOff
+	attempts int       // failures since the last progress
+	since    time.Time // of the first of them
+}
+
+func newRetries(cfg RetryConfig) *retries {
+	return &retries{cfg: cfg, bo: backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(cfg.Initial),
+		backoff.WithMaxInterval(cfg.Max),
+		backoff.WithMultiplier(cfg.Multiplier),
+		backoff.WithRandomizationFactor(cfg.Jitter),
+		backoff.WithMaxElapsedTime(0), // what a one-shot call has left is decided here, with the server's wish in it
+	)}
+}
+
+// progressed forgets the failures so far.
+func (r *retries) progressed() {
+	r.bo.Reset()
+	r.attempts, r.since = 0, time.Time{}
+}
+
+// next counts a failure and returns the delay before the next attempt, never less than floor. A one-shot call whose
+// time does not reach that far is given up instead.
+func (r *retries) next(operation string, err error, floor time.Duration, oneShot bool) (time.Duration, *messages.RetryExhaustedError) {
+	now := time.Now()
+	if r.attempts == 0 {
+		r.since = now
+	}
+	r.attempts++
+	delay := min(r.bo.NextBackOff(), r.cfg.Max)
+	if floor = min(floor, longestFloor); floor > delay {
+		// Upwards only, and a little: whoever was told the same must not come back in the same instant.
+		delay = floor + rand.N(floor/10+1)
+	}
+	if oneShot && r.cfg.MaxElapsed > 0 && now.Sub(r.since)+delay > r.cfg.MaxElapsed {
+		return 0, &messages.RetryExhaustedError{Operation: operation, Attempts: r.attempts, LastErr: err, NextRetryAt: now.Add(delay)}
+	}
+	return delay, nil
+}
