@@ -1,0 +1,141 @@
+package actors
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"go.uber.org/zap"
+
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// owner is the shell of a machine: it feeds it events and carries out its effects. It decides nothing.
+//
+// It never blocks, so it can be cancelled, kicked and stopped whatever it waits for. A machine that panics costs its
+// run, which is answered, and then the owner, which its supervisor restarts.
+type owner struct {
+	requester
+	machine machine
+	writer  *actor.PID
+	session *actor.PID
+	upload  bool
+	log     *zap.Logger
+	// done answers a run that a panic ended.
+	done func(messages.RunID, error) messages.Session
+
+	run     messages.RunID // the last one
+	waits   bool           // a wait was reported and is not over
+	release context.CancelFunc
+	queue   []event
+}
+
+// incarnations keeps the refs of an owner's incarnations apart: answers to one that was restarted must not be taken
+// for answers to its successor.
+var incarnations atomic.Uint64
+
+func firstRef() uint64 { return incarnations.Add(1) << 32 }
+
+// Receive implements actor.Actor.
+func (o *owner) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		o.session = c.Parent()
+		o.begin(c)
+	case *actor.Stopping, *actor.Restarting:
+		o.abandonAll()
+		o.end()
+	case messages.Push:
+		o.run = m.Run
+		o.feed(c, evStartPush{m})
+	case messages.Pull:
+		o.run = m.Run
+		o.feed(c, evStartPull{m})
+	case messages.Snapshot:
+		o.run = m.Run
+		o.feed(c, evStartSnapshot{m})
+	case messages.Cancel:
+		o.feed(c, evCancelRun{run: m.Run})
+	case messages.Kick:
+		if ev, waiting := o.kick(); waiting {
+			o.feed(c, ev)
+		}
+	case messages.WriterDone:
+		o.feed(c, evAnswer{ref: m.Ref, result: m.Result, err: m.Err})
+	default:
+		if ev, ours := o.receive(m); ours && ev != nil {
+			o.feed(c, ev)
+		}
+	}
+}
+
+// feed steps the machine, and goes on as long as an effect brings an event at once.
+func (o *owner) feed(c actor.Context, ev event) {
+	defer func() {
+		if r := recover(); r != nil {
+			p := asPanicked(r)
+			c.Send(o.session, o.done(o.run, &messages.EngineFailedError{Cause: p.cause, Stack: p.stack}))
+			panic(p)
+		}
+	}()
+	o.queue = append(o.queue[:0], ev)
+	for len(o.queue) > 0 {
+		ev := o.queue[0]
+		o.queue = o.queue[1:]
+		if _, over := ev.(evWaitOver); over {
+			o.resumed(c)
+		}
+		for _, e := range o.machine.step(ev) {
+			o.carryOut(c, e)
+		}
+	}
+}
+
+func (o *owner) carryOut(c actor.Context, e effect) {
+	switch e := e.(type) {
+	case fxTell:
+		ctx, cancel := context.WithCancel(o.base)
+		if o.release != nil {
+			o.release()
+		}
+		o.release = cancel
+		c.Request(o.writer, messages.Do{Ref: e.ref, Command: e.command, Cancel: ctx})
+	case fxAsk:
+		o.request(c, e.ref, e.request)
+	case fxWait:
+		waiting, exhausted := o.wait(e.ref, e.operation, e.err, e.after, e.oneShot)
+		if exhausted != nil {
+			o.queue = append(o.queue, evExhausted{ref: e.ref, err: exhausted})
+			return
+		}
+		waiting.Run, waiting.Upload = o.run, o.upload
+		o.waits = true
+		c.Send(o.session, waiting)
+	case fxAbandon:
+		o.abandonAll()
+		o.resumed(c)
+	case fxProgressed:
+		o.retries.progressed()
+	case fxDiscard:
+		o.discard(c, e.request)
+	case fxReport:
+		c.Send(o.session, e.message)
+	}
+}
+
+// resumed tells that a wait is over.
+func (o *owner) resumed(c actor.Context) {
+	if o.waits {
+		o.waits = false
+		c.Send(o.session, messages.Resumed{Run: o.run, Upload: o.upload})
+	}
+}
+
+// abandonAll ends the outstanding effect: request, wait, or transaction, which then did not happen or is done.
+func (o *owner) abandonAll() {
+	o.abandon()
+	if o.release != nil {
+		o.release()
+		o.release = nil
+	}
+}

@@ -1,0 +1,20 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// pullerProps returns the properties of the actor that owns the checkpoint. It receives messages.Puller and answers its
+// parent.
+func pullerProps(cfg ownerConfig) *actor.Props {
+	return propsOf(cfg.log, func() actor.Actor {
+		return &owner{
+			requester: newRequester(cfg.network, cfg.retry),
+			machine:   newPullMachine(cfg.limits, cfg.strict, firstRef()),
+			writer:    cfg.writer, log: cfg.log,
+			done: func(run messages.RunID, err error) messages.Session { return messages.PullDone{Run: run, Err: err} },
+		}
+	})
+}

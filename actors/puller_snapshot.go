@@ -1,0 +1,123 @@
+package actors
+
+import (
+	"errors"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// This file holds the part of the pull machine that takes a snapshot: a rebuild, or the second half of a remote
+// replace. Which of them it is, the durable state says; ApplySnapshot goes by it.
+
+// rebuild sets the gate, which lets no other way out, and takes a snapshot at once.
+func (m *pullMachine) rebuild(reason string) {
+	m.expect(pullGating, messages.SetRebuildGate{Reason: reason})
+}
+
+// resumeReplace goes on with a remote replace where it was interrupted: a complete stage is not fetched again.
+func (m *pullMachine) resumeReplace(s local.Stage) {
+	if !s.Complete {
+		m.openSnapshot()
+		return
+	}
+	m.session = wire.SnapshotSession{ID: s.SnapshotID, BundleSeq: s.BundleSeq, RowCount: s.RowCount, ByteCount: s.ByteCount}
+	m.restore()
+}
+
+func (m *pullMachine) openSnapshot() {
+	l := m.link.Limits
+	m.pageRows = within(m.limits.SnapshotRows, l.DefaultRowsPerSnapshotChunk, defaultRows, l.MaxRowsPerSnapshotChunk)
+	m.request(pullOpening, createSnapshotRequest{call: m.call()})
+}
+
+// pageOn asks for the next page, or completes the stage. Pages are fetched in sequence: that is what a bounded stage
+// and both contracts allow.
+func (m *pullMachine) pageOn() {
+	if m.after == m.session.RowCount {
+		m.expect(pullCompleting, messages.CompleteStage{Session: m.session})
+		return
+	}
+	m.request(pullPaging, snapshotPageRequest{call: m.call(), page: wire.SnapshotPageRequest{
+		Session: m.session, After: m.after, MaxRows: m.pageRows, MaxBytes: m.link.Limits.DefaultBytesPerSnapshotChunk,
+	}})
+}
+
+func (m *pullMachine) paged(p wire.SnapshotPage) {
+	rows := int64(len(p.Rows))
+	switch {
+	case rows == 0, m.after+rows > m.session.RowCount, p.HasMore != (m.after+rows < m.session.RowCount):
+		m.fail(&wire.ProtocolError{Operation: transport.OpSnapshotPage, Reason: "its pages do not add up to its row_count"})
+	default:
+		m.expect(pullStaging, messages.StageSnapshotPage{Session: m.session, After: m.after, Rows: p.Rows})
+	}
+}
+
+// closeSnapshot has the server forget a session of which nothing more is needed.
+func (m *pullMachine) closeSnapshot() {
+	if m.open {
+		m.open = false
+		m.emit(fxDiscard{deleteSnapshotRequest{call: m.call(), snapshotID: m.session.ID}})
+	}
+}
+
+func (m *pullMachine) restore() {
+	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseApplying, Total: m.session.RowCount})
+	m.expect(pullRestoring, messages.ApplySnapshot{Session: m.session})
+}
+
+func (m *pullMachine) restored(r local.Restored) {
+	m.reportTables(messages.CauseSnapshot, r.Tables)
+	m.finish(messages.PullDone{Verdict: messages.PullSnapshot, Restored: &r})
+}
+
+// snapshotRefused decides by what became of a request of a snapshot.
+func (m *pullMachine) snapshotRefused(err error) {
+	f := transport.Classify(err)
+	switch {
+	case f.Class == transport.TooLarge && m.stage == pullPaging && m.pageRows > 1:
+		m.pageRows /= 2
+		m.pageOn()
+		return
+	case f.Class != transport.Code:
+		m.fail(runError(err))
+		return
+	}
+	switch f.Code {
+	case "snapshot_session_not_found", "snapshot_session_expired", "snapshot_session_forbidden":
+		m.stageVoid(err)
+	case "source_retired":
+		if m.state.Operation.Kind == local.RemoteReplace {
+			m.fail(err) // nothing of this source is pending: attaching again begins with another one
+			return
+		}
+		replacement := m.state.Operation.ReplacementSourceID
+		var refused *wire.HTTPError
+		if replacement == "" && errors.As(err, &refused) {
+			replacement = refused.ReplacedBySourceID
+		}
+		m.failAfter(messages.SetSourceRecovery{Reason: f.Code, Replacement: replacement},
+			&messages.SourceRecoveryRequiredError{Operation: m.operation(), Reason: f.Code})
+	case "scope_uninitialized", "scope_initializing":
+		if m.state.Operation.Kind == local.RemoteReplace {
+			m.fail(err)
+			return
+		}
+		m.refusedWith(f.Code, err)
+	default:
+		m.fail(runError(err))
+	}
+}
+
+// stageVoid begins again with a new session after the server dropped the old one: all pages are void.
+func (m *pullMachine) stageVoid(err error) {
+	m.open = false
+	m.voids++
+	if m.voids >= maxVoidStages {
+		m.fail(&messages.SnapshotExpiredError{Rows: m.after, Total: m.session.RowCount, Err: err})
+		return
+	}
+	m.openSnapshot()
+}

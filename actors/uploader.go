@@ -1,0 +1,31 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+	"go.uber.org/zap"
+
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// ownerConfig is what uploader and puller of an engine need.
+type ownerConfig struct {
+	log     *zap.Logger
+	network *network
+	retry   RetryConfig
+	limits  Limits
+	strict  bool // pull only when nothing is pending
+	writer  *actor.PID
+}
+
+// uploaderProps returns the properties of the actor that owns the push in flight. It receives messages.Uploader and
+// answers its parent.
+func uploaderProps(cfg ownerConfig) *actor.Props {
+	return propsOf(cfg.log, func() actor.Actor {
+		return &owner{
+			requester: newRequester(cfg.network, cfg.retry),
+			machine:   newUploadMachine(cfg.limits, firstRef()),
+			writer:    cfg.writer, upload: true, log: cfg.log,
+			done: func(run messages.RunID, err error) messages.Session { return messages.PushDone{Run: run, Err: err} },
+		}
+	})
+}

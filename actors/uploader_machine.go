@@ -1,0 +1,499 @@
+package actors
+
+import (
+	"context"
+	"errors"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// pushStage is what the answer that the upload machine waits for is about, or would be about after the wait.
+type pushStage uint8
+
+const (
+	pushIdle           pushStage = iota
+	pushLoading                  // LoadState
+	pushSettling                 // Settle
+	pushAskingResolver           // resolveRequest
+	pushResolving                // Resolve
+	pushFreezing                 // Freeze
+	pushCreating                 // createPushRequest
+	pushRequeueing               // RequeueOutbox: what was refused before is frozen anew
+	pushReading                  // OutboxRows
+	pushSending                  // pushChunkRequest
+	pushCommitting               // commitPushRequest
+	pushDroppingLease            // DropLease: the lease was used up by the commit of this outbox
+	pushMarking                  // MarkCommitted
+	pushProving                  // ReplayFrozen
+	pushFetching                 // committedRowsRequest
+	pushStaging                  // StageBundlePage
+	pushReplaying                // Replay, ReplayStaged
+	pushTakingConflict           // TakeConflict
+	pushUnblocking               // SetUploadBlocked{nil}
+	pushEnding                   // the commands of ending, then the run ends
+)
+
+// Bounds of the loops of a push run. Every other loop consumes something: rows of the outbox, pages of a bundle,
+// conflicts.
+const (
+	// maxSessions is how often a push session may be lost before the outbox has been committed.
+	maxSessions = 8
+	// maxCommitFailures is how often the server itself may fail to commit before that counts as a refusal.
+	maxCommitFailures = 5
+	// maxNotFound is how often a committed bundle may be missing: a replica that lags behind.
+	maxNotFound = 5
+	// maxStale is how often in a row the application may change what a resolver is being asked about.
+	maxStale = 16
+)
+
+// tuple is the idempotency key of a push.
+type tuple struct {
+	source string
+	id     int64
+}
+
+// refusal identifies an intent that the server refused: the same one refused twice in a run is no progress.
+type refusal struct {
+	table, key string
+	base       int64
+	op         wire.Op
+}
+
+// ending is how a run ends once its last commands are done.
+type ending struct {
+	commands []messages.Command
+	verdict  messages.PushVerdict
+	err      error
+}
+
+// uploadMachine decides what becomes of the pending local changes. See SPEC.md for its transitions.
+//
+// What it knows across runs is only what this process has done, never what is durable: that it reads at the start of
+// each run.
+type uploadMachine struct {
+	flow
+	limits Limits
+	stage  pushStage
+
+	// Of the process.
+	frozen tuple // the push that this process froze last
+	sent   tuple // the push whose commit this process sent last
+
+	// Of the run, kept while a run is continued under its number.
+	lastRun   messages.RunID
+	link      messages.Link
+	committed bool
+	refused   map[refusal]bool // looked up, never iterated
+	conflicts int
+	stale     int  // rounds of settling in a row without progress
+	pulledFor bool // a pull was asked for because of rows that cannot be laid down yet
+	requeued  bool // the blocked outbox was frozen anew in this run
+
+	// Of the attempt.
+	state  local.State
+	outbox local.Outbox
+	more   bool // there may be more to freeze after this bundle
+	asked  []local.Conflict
+	// without are rows whose accepted image cannot be laid down although a pull was made: what they collide with is
+	// pushed first.
+	without []local.IntentKey
+	ending  ending
+
+	// Of the push session.
+	pushID         string
+	withoutLease   bool
+	next           int64 // ordinal of the next row to be uploaded
+	high           int64 // highest such ordinal of this outbox: beyond it is progress
+	sessions       int   // lost ones, since the last progress
+	commitFailures int
+	conflict       *wire.HTTPError
+
+	// Of the replay.
+	bundle   wire.BundleMeta
+	inferred bool // this database has not seen the commit answered
+	pageRows int64
+	after    int64
+	hasMore  bool
+	notFound int
+}
+
+func newUploadMachine(limits Limits, ref uint64) *uploadMachine {
+	return &uploadMachine{flow: flow{ref: ref, upload: true}, limits: limits}
+}
+
+// step implements machine.
+func (m *uploadMachine) step(ev event) []effect {
+	m.out = m.out[:0]
+	switch e := ev.(type) {
+	case evStartPush:
+		m.start(e.Push)
+	case evCancelRun:
+		if e.run == m.run && m.stage != pushIdle {
+			m.emit(fxAbandon{})
+			m.finish(0, context.Canceled)
+		}
+	default:
+		if o, ended := m.came(ev); ended {
+			m.take(o)
+		}
+	}
+	return m.out
+}
+
+func (m *uploadMachine) start(p messages.Push) {
+	if m.stage != pushIdle {
+		if p.Run == m.run {
+			return
+		}
+		// The session has given up the old run without saying so.
+		m.emit(fxAbandon{})
+		m.finish(0, context.Canceled)
+	}
+	if p.Run != m.lastRun {
+		m.committed, m.refused, m.conflicts = false, nil, 0
+		m.stale, m.pulledFor, m.requeued = 0, false, false
+		m.emit(fxProgressed{})
+	}
+	m.run, m.lastRun, m.oneShot, m.link = p.Run, p.Run, p.OneShot, p.Link
+	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
+	m.pushID, m.withoutLease, m.more, m.without = "", false, false, nil
+	m.expect(pushLoading, messages.LoadState{})
+}
+
+// expect gives the writer a command whose answer belongs to a stage.
+func (m *uploadMachine) expect(stage pushStage, c messages.Command) {
+	m.stage = stage
+	m.tell(c)
+}
+
+// request gives the worker a request whose answer belongs to a stage.
+func (m *uploadMachine) request(stage pushStage, r request) {
+	m.stage = stage
+	m.ask(r)
+}
+
+func (m *uploadMachine) call() call {
+	return call{contract: m.link.Contract, source: m.state.Attachment.CurrentSourceID}
+}
+
+// take handles what came of the outstanding effect.
+func (m *uploadMachine) take(o outcome) {
+	if o.final {
+		m.finish(0, o.err)
+		return
+	}
+	if o.err != nil {
+		m.takeError(o.err)
+		return
+	}
+	switch m.stage {
+	case pushLoading:
+		m.loaded(o.result.(local.State))
+	case pushSettling:
+		m.settled(o.result.(local.Settled))
+	case pushAskingResolver:
+		m.expect(pushResolving, messages.Resolve{Resolutions: o.result.([]local.Resolution)})
+	case pushResolving:
+		m.resolved(o.result.(local.ResolutionsApplied))
+	case pushFreezing:
+		m.froze(o.result.(local.Frozen))
+	case pushCreating:
+		m.created(o.result.(wire.CreatePushResponse))
+	case pushRequeueing:
+		m.settleNext()
+	case pushReading:
+		m.read(o.result.([]wire.PushRow))
+	case pushSending:
+		m.chunkSent()
+	case pushCommitting:
+		m.inferred = false
+		m.markCommitted(o.result.(wire.BundleMeta))
+	case pushDroppingLease:
+		m.expect(pushMarking, messages.MarkCommitted{Bundle: m.bundle})
+	case pushMarking:
+		m.committed = true
+		m.emit(fxProgressed{})
+		m.prove()
+	case pushProving:
+		m.proved(o.result.(messages.FrozenReplay))
+	case pushFetching:
+		m.fetched(o.result.(wire.CommittedRowsPage))
+	case pushStaging:
+		m.staged()
+	case pushReplaying:
+		m.replayed(o.result.(local.Replayed))
+	case pushTakingConflict:
+		m.conflictTaken(o.result.(local.ConflictTaken))
+	case pushUnblocking:
+		m.goOn()
+	case pushEnding:
+		m.end()
+	}
+}
+
+// takeError handles the error of the outstanding effect.
+func (m *uploadMachine) takeError(err error) {
+	var (
+		intent  *local.IntentError
+		refused *local.InvalidResolutionError
+		invalid *messages.InvalidConflictResolutionError
+	)
+	switch m.stage {
+	case pushSettling, pushFreezing:
+		if errors.As(err, &intent) {
+			m.reject(&messages.PushRejectedError{Code: intentCode(intent), Table: intent.Table, Err: err})
+			return
+		}
+	case pushAskingResolver, pushResolving:
+		if errors.As(err, &refused) {
+			invalid = &messages.InvalidConflictResolutionError{Table: refused.Table, Reason: refused.Reason, Err: err}
+		}
+		if invalid != nil || errors.As(err, &invalid) {
+			m.block(&local.Blocked{Code: blockedByResolver, Message: invalid.Reason, Table: invalid.Table}, invalid)
+			return
+		}
+	case pushCreating, pushSending, pushCommitting, pushFetching:
+		m.refusal(err)
+		return
+	case pushTakingConflict:
+		var unknown *wire.ProtocolError
+		if errors.As(err, &unknown) {
+			// A conflict about a row that was not pushed cannot be resolved; it is a refusal like any other.
+			m.rejectAnswer(m.conflict)
+			return
+		}
+	}
+	m.finish(0, err)
+}
+
+// intentCode is the code of a local change that cannot be sent.
+func intentCode(e *local.IntentError) string {
+	var value *wire.ValueError
+	if errors.As(e.Err, &value) {
+		return value.Reason
+	}
+	return "unreadable_change"
+}
+
+// blockedByResolver is the code under which uploads are held for a resolver's sake.
+const blockedByResolver = "invalid_conflict_resolution"
+
+// loaded decides by what is durable how the run begins.
+func (m *uploadMachine) loaded(s local.State) {
+	m.state, m.outbox = s, s.Outbox
+	m.report(messages.StateChanged{State: s})
+	if err := gateError("push", s); err != nil {
+		m.finish(0, err)
+		return
+	}
+	if s.Attachment.RebuildRequired {
+		m.finish(messages.PushNeedsRebuild, nil)
+		return
+	}
+	switch s.Outbox.State {
+	case local.OutboxPrepared:
+		// What was written while this outbox was in flight follows in the same run.
+		m.more = true
+		m.create()
+	case local.OutboxCommittedRemote:
+		// Whether the commit was answered or only inferred is not on disk: take it for inferred.
+		m.more, m.committed, m.inferred = true, true, true
+		m.bundle = wire.BundleMeta{
+			Seq: s.Outbox.RemoteSeq, SourceID: s.Outbox.SourceID, SourceBundleID: s.Outbox.SourceBundleID,
+			RowCount: -1, Hash: s.Outbox.RemoteHash,
+		}
+		m.prove()
+	default:
+		m.settleNext()
+	}
+}
+
+// gateError returns the error of a run that the durable state stands in the way of; nil: it does not.
+func gateError(operation string, s local.State) error {
+	switch {
+	case s.Operation.Kind == local.SourceRecovery:
+		return &messages.SourceRecoveryRequiredError{Operation: operation, Reason: s.Operation.Reason}
+	case s.ReattachRequired:
+		return &messages.AttachRequiredError{Operation: operation, Reason: "scope_uninitialized"}
+	case s.Attachment.Binding != local.Attached && s.KeepIntents:
+		return &messages.AttachRequiredError{Operation: operation, Reason: "lease_lost"}
+	case s.Attachment.Binding != local.Attached, s.Operation.Kind == local.RemoteReplace:
+		return &messages.AttachRequiredError{Operation: operation}
+	default:
+		return nil
+	}
+}
+
+// settleNext looks for what is known to need no push, or a decision before it.
+func (m *uploadMachine) settleNext() {
+	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseSettling})
+	most := m.limits.Conflicts
+	if most <= 0 {
+		most = defaultConflicts
+	}
+	m.expect(pushSettling, messages.Settle{Max: most + len(m.without)})
+}
+
+func (m *uploadMachine) settled(s local.Settled) {
+	m.reportTables(messages.CauseConflict, s.Tables)
+	if len(s.Conflicts) > 0 {
+		m.asked = s.Conflicts
+		m.conflicts += len(s.Conflicts)
+		m.request(pushAskingResolver, resolveRequest{conflicts: s.Conflicts})
+		return
+	}
+	m.freeze()
+}
+
+func (m *uploadMachine) freeze() {
+	advertised := m.link.Limits
+	m.expect(pushFreezing, messages.Freeze{Request: local.FreezeRequest{
+		Contract: m.link.Contract,
+		MaxRows:  narrower(m.limits.BundleRows, advertised.MaxRowsPerBundle),
+		MaxBytes: narrower(m.limits.BundleBytes, advertised.MaxBytesPerBundle),
+		Without:  m.without,
+	}})
+}
+
+// resolved goes on settling until no conflict is left.
+func (m *uploadMachine) resolved(r local.ResolutionsApplied) {
+	m.reportTables(messages.CauseConflict, r.Tables)
+	if r.Applied == len(m.asked) {
+		resolutions := m.given.(fxTell).command.(messages.Resolve).Resolutions
+		for i := range resolutions {
+			m.report(messages.ConflictResolved{Table: resolutions[i].Conflict.Table, Resolution: resolutions[i].Kind})
+		}
+	}
+	if r.Applied > 0 {
+		m.stale, m.pulledFor = 0, false
+	}
+	switch {
+	case !r.NeedsPull:
+		m.settleAgain(r.Applied > 0)
+	case !m.pulledFor:
+		// A row that was accepted needs another one that has not been pulled.
+		m.pulledFor = true
+		m.finish(messages.PushNeedsPull, nil)
+	default:
+		// The pull did not bring it. What stands in its way are local changes: they go first, without it.
+		m.without = r.Deferred
+		m.freeze()
+	}
+}
+
+// settleAgain settles once more, because what was known has changed meanwhile. Rounds without progress are bounded: an
+// application may write faster than a resolver answers.
+func (m *uploadMachine) settleAgain(progress bool) {
+	if !progress {
+		m.stale++
+		if m.stale > maxStale {
+			m.finish(0, m.noProgress(m.lastTable()))
+			return
+		}
+	}
+	m.settleNext()
+}
+
+// lastTable names the table of a conflict that could not be settled, where one is known.
+func (m *uploadMachine) lastTable() string {
+	switch {
+	case len(m.without) > 0:
+		return m.without[0].Table
+	case len(m.asked) > 0:
+		return m.asked[0].Table
+	default:
+		return ""
+	}
+}
+
+func (m *uploadMachine) noProgress(table string) error {
+	return &messages.PushConflictRetryExhaustedError{Table: table, Conflicts: m.conflicts}
+}
+
+func (m *uploadMachine) froze(f local.Frozen) {
+	switch {
+	case f.Unsettled:
+		m.settleAgain(false)
+		return
+	case f.Outbox.State != local.OutboxPrepared && len(m.without) > 0:
+		m.finish(0, m.noProgress(m.lastTable()))
+		return
+	case f.Outbox.State != local.OutboxPrepared:
+		m.more = false
+		m.succeed()
+		return
+	}
+	m.outbox, m.more = f.Outbox, f.More || len(m.without) > 0
+	m.frozen = tuple{f.Outbox.SourceID, f.Outbox.SourceBundleID}
+	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
+	m.create()
+}
+
+// succeed ends an attempt after which nothing of it is pending: what held uploads before holds them no more.
+func (m *uploadMachine) succeed() {
+	if m.state.UploadBlocked != nil {
+		m.state.UploadBlocked = nil
+		m.expect(pushUnblocking, messages.SetUploadBlocked{})
+		return
+	}
+	m.goOn()
+}
+
+// goOn pushes what is left, or ends the run.
+func (m *uploadMachine) goOn() {
+	switch {
+	case m.more:
+		m.settleNext()
+	case m.committed:
+		m.finish(messages.PushCommitted, nil)
+	case m.state.Attachment.InitializationID != "":
+		m.finish(messages.PushLeaseUnused, nil)
+	default:
+		m.finish(messages.PushNoChange, nil)
+	}
+}
+
+func (m *uploadMachine) reportTables(cause messages.Cause, tables local.TableSet) {
+	if len(tables) > 0 {
+		m.report(messages.TablesChanged{Cause: cause, Tables: tables})
+	}
+}
+
+// finishAfter ends the run after some commands. One that fails decides how the run ends.
+func (m *uploadMachine) finishAfter(verdict messages.PushVerdict, err error, commands ...messages.Command) {
+	m.giveUpSession()
+	m.ending = ending{commands: commands, verdict: verdict, err: err}
+	m.end()
+}
+
+func (m *uploadMachine) end() {
+	if len(m.ending.commands) == 0 {
+		m.finish(m.ending.verdict, m.ending.err)
+		return
+	}
+	c := m.ending.commands[0]
+	m.ending.commands = m.ending.commands[1:]
+	m.expect(pushEnding, c)
+}
+
+// finish answers the session and rests.
+func (m *uploadMachine) finish(verdict messages.PushVerdict, err error) {
+	if err != nil {
+		m.giveUpSession()
+	}
+	m.report(messages.PushDone{Run: m.run, Verdict: verdict, Committed: m.committed, Err: err})
+	m.stage, m.pushID = pushIdle, ""
+	m.state, m.outbox, m.bundle = local.State{}, local.Outbox{}, wire.BundleMeta{}
+	m.asked, m.without, m.ending, m.conflict = nil, nil, ending{}, nil
+	m.rest()
+}
+
+// giveUpSession has the server forget a session that will not be committed, unless its commit may be on its way.
+func (m *uploadMachine) giveUpSession() {
+	if m.pushID != "" && m.stage != pushCommitting {
+		m.emit(fxDiscard{deletePushRequest{call: m.call(), pushID: m.pushID}})
+	}
+	m.pushID = ""
+}
