@@ -36,7 +36,7 @@ type database interface {
 	TakeConflict(ctx context.Context, conflict wire.Conflict) (local.ConflictTaken, error)
 	RequeueOutbox(ctx context.Context) error
 
-	ReplayFrozen(ctx context.Context, bundle wire.BundleMeta) (local.Replayed, bool, error)
+	ReplayFrozen(ctx context.Context, contract wire.Contract, bundle wire.BundleMeta) (proved bool, r local.Replayed, err error)
 	Replay(ctx context.Context, contract wire.Contract, bundle wire.Bundle, proof bool) (local.Replayed, error)
 	StageBundlePage(ctx context.Context, bundle wire.BundleMeta, after int64, rows []wire.Row) error
 	ReplayStaged(ctx context.Context, contract wire.Contract, bundle wire.BundleMeta, proof bool) (local.Replayed, error)
@@ -46,7 +46,7 @@ type database interface {
 	BeginStage(ctx context.Context, session wire.SnapshotSession) error
 	StageSnapshotPage(ctx context.Context, session wire.SnapshotSession, after int64, rows []wire.Row) error
 	CompleteStage(ctx context.Context, session wire.SnapshotSession) error
-	ApplySnapshot(ctx context.Context, session wire.SnapshotSession) (local.Restored, error)
+	ApplySnapshot(ctx context.Context, contract wire.Contract, session wire.SnapshotSession) (local.Restored, error)
 
 	Close() error
 }
@@ -101,8 +101,10 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 		return nil, db.RequeueOutbox(ctx)
 
 	case messages.ReplayFrozen:
-		replayed, proved, err := db.ReplayFrozen(ctx, c.Bundle)
-		return messages.FrozenReplay{Proved: proved, Replayed: replayed}, err
+		return inDialect(c.Contract, func(k wire.Contract) (messages.FrozenReplay, error) {
+			proved, replayed, err := db.ReplayFrozen(ctx, k, c.Bundle)
+			return messages.FrozenReplay{Proved: proved, Replayed: replayed}, err
+		})
 	case messages.Replay:
 		return inDialect(c.Contract, func(k wire.Contract) (local.Replayed, error) { return db.Replay(ctx, k, c.Bundle, c.Proof) })
 	case messages.StageBundlePage:
@@ -121,7 +123,7 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 	case messages.CompleteStage:
 		return nil, db.CompleteStage(ctx, c.Session)
 	case messages.ApplySnapshot:
-		return db.ApplySnapshot(ctx, c.Session)
+		return inDialect(c.Contract, func(k wire.Contract) (local.Restored, error) { return db.ApplySnapshot(ctx, k, c.Session) })
 	default:
 		return nil, &local.DatabaseError{Operation: "execute", Reason: "the command is not known to the writer"}
 	}

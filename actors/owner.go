@@ -5,28 +5,25 @@ import (
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"go.uber.org/zap"
 
 	"github.com/oversqlite/oversqlite/messages"
 )
 
 // owner is the shell of a machine: it feeds it events and carries out its effects. It decides nothing.
 //
-// It never blocks, so it can be cancelled, kicked and stopped whatever it waits for. A machine that panics costs its
-// run, which is answered, and then the owner, which its supervisor restarts.
+// It never blocks, so it can be cancelled, kicked and stopped whatever it waits for. When its machine panics, its
+// supervisor, the session, learns it and ends the run; a restart begins with a machine that knows nothing.
 type owner struct {
 	requester
 	machine machine
 	writer  *actor.PID
 	session *actor.PID
 	upload  bool
-	log     *zap.Logger
-	// done answers a run that a panic ended.
-	done func(messages.RunID, error) messages.Session
 
-	run     messages.RunID // the last one
-	waits   bool           // a wait was reported and is not over
-	release context.CancelFunc
+	run     messages.RunID     // the last one
+	waits   bool               // a wait was reported and is not over
+	told    uint64             // ref of the last command
+	release context.CancelFunc // interrupts it
 	queue   []event
 }
 
@@ -62,6 +59,9 @@ func (o *owner) Receive(c actor.Context) {
 		}
 	case messages.WriterDone:
 		o.feed(c, evAnswer{ref: m.Ref, result: m.Result, err: m.Err})
+	case *actor.DeadLetterResponse:
+		// The writer is gone, and the engine with it.
+		o.feed(c, evAnswer{ref: o.told, err: messages.ErrClosed})
 	default:
 		if ev, ours := o.receive(m); ours && ev != nil {
 			o.feed(c, ev)
@@ -71,13 +71,6 @@ func (o *owner) Receive(c actor.Context) {
 
 // feed steps the machine, and goes on as long as an effect brings an event at once.
 func (o *owner) feed(c actor.Context, ev event) {
-	defer func() {
-		if r := recover(); r != nil {
-			p := asPanicked(r)
-			c.Send(o.session, o.done(o.run, &messages.EngineFailedError{Cause: p.cause, Stack: p.stack}))
-			panic(p)
-		}
-	}()
 	o.queue = append(o.queue[:0], ev)
 	for len(o.queue) > 0 {
 		ev := o.queue[0]
@@ -94,11 +87,10 @@ func (o *owner) feed(c actor.Context, ev event) {
 func (o *owner) carryOut(c actor.Context, e effect) {
 	switch e := e.(type) {
 	case fxTell:
-		ctx, cancel := context.WithCancel(o.base)
-		if o.release != nil {
-			o.release()
-		}
-		o.release = cancel
+		o.abandonAll()
+		var ctx context.Context
+		ctx, o.release = context.WithCancel(o.base)
+		o.told = e.ref
 		c.Request(o.writer, messages.Do{Ref: e.ref, Command: e.command, Cancel: ctx})
 	case fxAsk:
 		o.request(c, e.ref, e.request)

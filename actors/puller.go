@@ -1,10 +1,6 @@
 package actors
 
-import (
-	"github.com/asynkron/protoactor-go/actor"
-
-	"github.com/oversqlite/oversqlite/messages"
-)
+import "github.com/asynkron/protoactor-go/actor"
 
 // pullerProps returns the properties of the actor that owns the checkpoint. It receives messages.Puller and answers its
 // parent.
@@ -13,8 +9,7 @@ func pullerProps(cfg ownerConfig) *actor.Props {
 		return &owner{
 			requester: newRequester(cfg.network, cfg.retry),
 			machine:   newPullMachine(cfg.limits, cfg.strict, firstRef()),
-			writer:    cfg.writer, log: cfg.log,
-			done: func(run messages.RunID, err error) messages.Session { return messages.PullDone{Run: run, Err: err} },
+			writer:    cfg.writer,
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (m *pullMachine) closeSnapshot() {
 
 func (m *pullMachine) restore() {
 	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseApplying, Total: m.session.RowCount})
-	m.expect(pullRestoring, messages.ApplySnapshot{Session: m.session})
+	m.expect(pullRestoring, messages.ApplySnapshot{Contract: m.link.Contract, Session: m.session})
 }
 
 func (m *pullMachine) restored(r local.Restored) {

@@ -75,7 +75,8 @@ func (r *requester) end() {
 	}
 }
 
-// request gives the worker a request, under a ref that no other request or wait of this owner has had.
+// request gives the worker a request, in place of whatever is outstanding. The events about it carry ref, which must
+// not be that of another request that is or was abandoned.
 func (r *requester) request(c actor.Context, ref uint64, req request) {
 	r.abandon()
 	if r.worker == nil {

@@ -3,8 +3,6 @@ package actors
 import (
 	"github.com/asynkron/protoactor-go/actor"
 	"go.uber.org/zap"
-
-	"github.com/oversqlite/oversqlite/messages"
 )
 
 // ownerConfig is what uploader and puller of an engine need.
@@ -24,8 +22,8 @@ func uploaderProps(cfg ownerConfig) *actor.Props {
 		return &owner{
 			requester: newRequester(cfg.network, cfg.retry),
 			machine:   newUploadMachine(cfg.limits, firstRef()),
-			writer:    cfg.writer, upload: true, log: cfg.log,
-			done: func(run messages.RunID, err error) messages.Session { return messages.PushDone{Run: run, Err: err} },
+			writer:    cfg.writer,
+			upload:    true,
 		}
 	})
 }

@@ -287,7 +287,7 @@ func (m *uploadMachine) conflictTaken(t local.ConflictTaken) {
 // prove settles the outbox by the hash of what was committed, if that proves that it is row for row what was sent.
 func (m *uploadMachine) prove() {
 	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseReplaying})
-	m.expect(pushProving, messages.ReplayFrozen{Bundle: m.bundle})
+	m.expect(pushProving, messages.ReplayFrozen{Contract: m.link.Contract, Bundle: m.bundle})
 }
 
 func (m *uploadMachine) proved(r messages.FrozenReplay) {

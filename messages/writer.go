@@ -99,7 +99,10 @@ type (
 	RequeueOutbox struct{}
 
 	// ReplayFrozen answers FrozenReplay: it settles the outbox without fetching when the hash proves what was committed.
-	ReplayFrozen struct{ Bundle wire.BundleMeta }
+	ReplayFrozen struct {
+		Contract wire.ContractName
+		Bundle   wire.BundleMeta
+	}
 	// Replay settles the outbox with a bundle held in memory. Answers local.Replayed. Proof says that the bundle was named
 	// by the server without this database having seen the commit answered: it is evidence then, not the answer.
 	Replay struct {
@@ -142,7 +145,10 @@ type (
 	// CompleteStage checks the stage's row count and marks it complete.
 	CompleteStage struct{ Session wire.SnapshotSession }
 	// ApplySnapshot applies the complete stage as the durable state asks for. Answers local.Restored.
-	ApplySnapshot struct{ Session wire.SnapshotSession }
+	ApplySnapshot struct {
+		Contract wire.ContractName
+		Session  wire.SnapshotSession
+	}
 )
 
 // FrozenReplay answers ReplayFrozen.
