@@ -1,0 +1,189 @@
+package sqlite
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// batchRows is how many rows travel to SQLite in one statement. Beyond 20 a statement gets no faster.
+const batchRows = 20
+
+// batchSizes are the numbers of rows for which statements are prepared. A batch is made of as few as possible.
+var batchSizes = [...]int{batchRows, 5, 1}
+
+// batched is a statement that comes in the batch sizes.
+type batched struct {
+	c     *conn
+	build func(rows int) string
+	stmts [len(batchSizes)]*sqlite3.Stmt
+}
+
+// exec executes the statement for n rows. bind binds row i in the given slot of the statement; common parameters it
+// binds in slot 0.
+func (b *batched) exec(n int, bind func(s *sqlite3.Stmt, slot, i int) error) error {
+	for i := 0; i < n; {
+		size := 0
+		for batchSizes[size] > n-i {
+			size++
+		}
+		s, err := b.stmt(size)
+		if err != nil {
+			return err
+		}
+		for slot := range batchSizes[size] {
+			if err := bind(s, slot, i+slot); err != nil {
+				return err
+			}
+		}
+		if err := s.Exec(); err != nil {
+			return err
+		}
+		i += batchSizes[size]
+	}
+	return nil
+}
+
+func (b *batched) stmt(size int) (*sqlite3.Stmt, error) {
+	if b.stmts[size] == nil {
+		s, err := b.c.stmt(b.build(batchSizes[size]))
+		if err != nil {
+			return nil, err
+		}
+		b.stmts[size] = s
+	}
+	return b.stmts[size], nil
+}
+
+// clear drops what is bound: SQLite would keep it in memory until the next use.
+func (b *batched) clear() {
+	for _, s := range b.stmts {
+		if s != nil {
+			_ = s.ClearBindings()
+		}
+	}
+}
+
+// plan is how the rows of one table are written. It lives as long as a transaction; its statements are kept by the
+// connection.
+type plan struct {
+	t       *table
+	order   int // position among the managed tables
+	decoder wire.RowDecoder
+
+	upsert batched
+	insert batched // of rows that are not there
+	delete batched // by key
+
+	// referred are the columns of t that managed tables refer to.
+	referred []string
+	gone     []batched // parallel to referred: remembers the values of rows that are about to go
+	children batched   // remembers keys of rows that refer to others
+
+	changed bool // a row of the table was written or deleted
+}
+
+func newPlan(c *conn, contract wire.Contract, t *table, all []*table) *plan {
+	p := &plan{t: t, order: slices.Index(all, t), decoder: contract.NewRowDecoder(&t.Table)}
+	p.upsert = batched{c: c, build: p.upsertSQL}
+	p.insert = batched{c: c, build: p.plainSQL}
+	p.delete = batched{c: c, build: func(n int) string {
+		return fmt.Sprintf(`DELETE FROM %s WHERE %s IN (%s)`, quote(t.local), quote(t.key().name), parameters(1, n))
+	}}
+	for _, child := range all {
+		for _, r := range child.parents {
+			if r.parent == t.Name && !slices.Contains(p.referred, r.parentColumn) {
+				p.referred = append(p.referred, r.parentColumn)
+			}
+		}
+	}
+	for _, column := range p.referred {
+		p.gone = append(p.gone, batched{c: c, build: func(n int) string {
+			return fmt.Sprintf(`INSERT INTO temp._sync_gone (table_name, column_name, value) SELECT %s, %s, %s FROM %s WHERE %s IN (%s)`,
+				literal(t.Name), literal(column), quote(column), quote(t.local), quote(t.key().name), parameters(1, n))
+		}})
+	}
+	p.children = batched{c: c, build: func(n int) string {
+		return `INSERT INTO temp._sync_children (table_name, key) VALUES ` + repeat(n, func(i int) string {
+			return fmt.Sprintf(`(%s, ?%d)`, literal(t.Name), i+1)
+		})
+	}}
+	return p
+}
+
+// batches returns every statement of p, for clearing.
+func (p *plan) batches() []*batched {
+	out := []*batched{&p.upsert, &p.insert, &p.delete, &p.children}
+	for i := range p.gone {
+		out = append(out, &p.gone[i])
+	}
+	return out
+}
+
+// insertSQL inserts n rows. verb names a conflict clause, which overrides those of the table's own constraints: they
+// could replace or drop rows without a word.
+func (p *plan) insertSQL(verb string, n int) string {
+	names := make([]string, len(p.t.columns))
+	for i, c := range p.t.columns {
+		names[i] = quote(c.name)
+	}
+	return fmt.Sprintf(`%s INTO %s (%s) VALUES %s`, verb, quote(p.t.local), strings.Join(names, `, `), repeat(n, func(i int) string {
+		return `(` + parameters(1+i*len(names), len(names)) + `)`
+	}))
+}
+
+func (p *plan) plainSQL(n int) string   { return p.insertSQL("INSERT OR ABORT", n) }
+func (p *plan) replaceSQL(n int) string { return p.insertSQL("INSERT OR REPLACE", n) }
+
+func (p *plan) upsertSQL(n int) string {
+	var sets []string
+	for i, c := range p.t.columns {
+		if i != p.t.Key {
+			sets = append(sets, fmt.Sprintf(`%s = excluded.%[1]s`, quote(c.name)))
+		}
+	}
+	sql := p.plainSQL(n) + ` ON CONFLICT (` + quote(p.t.key().name) + `) DO `
+	if len(sets) == 0 {
+		return sql + `NOTHING`
+	}
+	return sql + `UPDATE SET ` + strings.Join(sets, `, `)
+}
+
+// decode returns the values of a payload of row key, which must agree.
+func (p *plan) decode(key *wire.Value, payload []byte) ([]wire.Value, error) {
+	row, err := p.decoder.Decode(payload)
+	if err != nil {
+		return nil, err
+	}
+	if got := &row[p.t.Key]; got.Type != key.Type || string(got.Bytes) != string(key.Bytes) {
+		return nil, p.protocol("the payload's key is not the row's")
+	}
+	return row, nil
+}
+
+// protocol is a fault of a row of p's table that makes the server's answer unusable.
+func (p *plan) protocol(reason string) *wire.ProtocolError {
+	return &wire.ProtocolError{Table: p.t.Schema + "." + p.t.Name, Reason: reason}
+}
+
+// parameters are the numbered parameters first, first+1, … of a statement.
+func parameters(first, n int) string {
+	return repeat(n, func(i int) string { return `?` + strconv.Itoa(first+i) })
+}
+
+// repeat joins n elements with commas.
+func repeat(n int, element func(i int) string) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(`, `)
+		}
+		b.WriteString(element(i))
+	}
+	return b.String()
+}
