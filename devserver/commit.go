@@ -45,7 +45,7 @@ func (s *Server) commit(st *store, session *session) (meta wire.BundleMeta, err 
 	if err := st.renewLease(push, s.cfg.Now(), s.cfg.LeaseTTL); err != nil {
 		return meta, err
 	}
-	if err := st.checkSequence(push.source, push.sourceBundleID, "source_sequence_changed"); err != nil {
+	if err := st.checkSequence(push.source, push.sourceBundleID, "source_sequence_changed", "source_sequence_changed"); err != nil {
 		return meta, err
 	}
 	if push.next != push.planned {

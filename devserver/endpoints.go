@@ -1,8 +1,8 @@
 package devserver
 
 import (
+	"bytes"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strconv"
 )
@@ -88,9 +88,19 @@ func (s *Server) Requests() map[Endpoint]int64 {
 	return counts
 }
 
+// read returns the whole request body.
+func (c *call) read() ([]byte, error) {
+	var buf bytes.Buffer
+	if n := c.r.ContentLength; n > 0 {
+		buf.Grow(int(min(n, 8<<20)) + bytes.MinRead) // what a header claims is not believed without bound
+	}
+	_, err := buf.ReadFrom(c.r.Body)
+	return buf.Bytes(), err
+}
+
 // body reads a JSON request body into v; code names the error of one that is broken.
 func (c *call) body(v any, code string) error {
-	raw, err := io.ReadAll(c.r.Body)
+	raw, err := c.read()
 	if err != nil {
 		return err
 	}

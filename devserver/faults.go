@@ -35,7 +35,8 @@ type Fault struct {
 	RetryAfter     time.Duration
 	RetryAfterDate bool
 
-	// CutBefore cuts the connection without processing the request.
+	// CutBefore cuts the connection without processing the request. Go's HTTP client sends a GET or DELETE again by
+	// itself when a kept connection is cut before any byte of the answer: with Times 1 it may never show.
 	CutBefore bool
 	// CutAfter processes the request and cuts the connection without an answer.
 	CutAfter bool
@@ -108,8 +109,8 @@ func (f *faults) pick(e endpoint, user string) *Fault {
 
 // applyFault lets a fault at the request. It returns the writer that the handler shall use and what must be called
 // after it, or done: the request is over. Connections are cut by panicking with http.ErrAbortHandler.
-func (s *Server) applyFault(e endpoint, c *call) (w http.ResponseWriter, after func(), done bool) {
-	w, after = c.w, func() {}
+func (s *Server) applyFault(e endpoint, c *call) (http.ResponseWriter, func(), bool) {
+	w, after := c.w, func() {}
 	f := s.faults.pick(e, c.user)
 	if f == nil {
 		return w, after, false

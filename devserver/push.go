@@ -45,7 +45,7 @@ func (s *Server) pushCreate(c *call) error {
 				answer["status"] = "already_committed"
 				return nil
 			}
-			if err := st.checkSequence(c.source, in.SourceBundleID, "source_sequence_out_of_order"); err != nil {
+			if err := st.checkSequence(c.source, in.SourceBundleID, "history_pruned", "source_sequence_out_of_order"); err != nil {
 				return err
 			}
 			push := &pushSession{source: c.source, sourceBundleID: in.SourceBundleID, planned: in.PlannedRowCount, leaseID: in.InitializationID}
@@ -92,8 +92,9 @@ func (st *store) committedTuple(source string, n int64) (meta wire.BundleMeta, f
 	return meta, found, err
 }
 
-// checkSequence refuses a tuple that is not the source's next; code names the error of one that is beyond it.
-func (st *store) checkSequence(source string, n int64, code string) error {
+// checkSequence refuses a tuple that is not the source's next; below and beyond name the errors of one that is
+// before and after it.
+func (st *store) checkSequence(source string, n int64, below, beyond string) error {
 	last, replaced, _, err := st.source(source)
 	switch {
 	case err != nil:
@@ -101,9 +102,9 @@ func (st *store) checkSequence(source string, n int64, code string) error {
 	case replaced != "":
 		return errRetired(source, replaced)
 	case n <= last:
-		return refuse(http.StatusConflict, "history_pruned", "bundle %d of this source is below the retained floor", n)
+		return refuse(http.StatusConflict, below, "bundle %d of this source was committed before", n)
 	case n != last+1:
-		return refuse(http.StatusConflict, code, "the next bundle of this source is %d", last+1)
+		return refuse(http.StatusConflict, beyond, "the next bundle of this source is %d", last+1)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -25,7 +24,7 @@ var replacementReasons = []string{"history_pruned", "source_sequence_out_of_orde
 
 // snapshotRequest reads the body of a snapshot's creation: absent, {} or a replacement, and nothing else.
 func snapshotRequest(c *call) (*replacement, error) {
-	raw, err := io.ReadAll(c.r.Body)
+	raw, err := c.read()
 	if err != nil {
 		return nil, err
 	}
