@@ -33,7 +33,7 @@ type dialect struct {
 }
 
 var classicDialect = dialect{
-	appendString: appendClassicString[[]byte],
+	appendString: appendClassicString,
 	appendNumber: appendClassicNumber,
 	compareNames: bytes.Compare,
 }
@@ -61,18 +61,13 @@ func (c *canonicaliser) parse() {
 	switch b := s.peek(); b {
 	case '{':
 		c.nodes = append(c.nodes, node{kind: '{'})
-		for s.beginObject(); !s.failed(); {
-			name, ok := s.member()
-			if !ok {
-				break
-			}
+		for name := range s.members {
 			c.nodes = append(c.nodes, node{kind: '"', text: name, next: len(c.nodes) + 1})
 			c.parse()
 		}
 	case '[':
 		c.nodes = append(c.nodes, node{kind: '['})
-		s.beginArray()
-		for s.element() {
+		for range s.elements {
 			c.parse()
 		}
 	case '"':

@@ -20,15 +20,11 @@ var uniformLimits = [...]string{
 func DecodeCapabilities(body []byte) (Capabilities, error) {
 	d := newDecoder("capabilities", body)
 	var (
-		seen    members
+		seen    memberSet
 		c       Capabilities
 		uniform int
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "protocol_version":
 			d.once(&seen, 1)
@@ -67,18 +63,14 @@ func DecodeCapabilities(body []byte) (Capabilities, error) {
 }
 
 func (d *decoder) tableSpecs() []TableSpec {
-	if !d.list() {
+	if d.null() {
 		return nil
 	}
-	specs := []TableSpec{}
-	for d.element() {
-		var seen members
+	specs := []TableSpec{} // given, if empty
+	for range d.elements {
+		var seen memberSet
 		var spec TableSpec
-		for d.beginObject(); !d.failed(); {
-			name, ok := d.member()
-			if !ok {
-				break
-			}
+		for name := range d.members {
 			switch string(name) {
 			case "schema":
 				d.once(&seen, 1)
@@ -88,7 +80,7 @@ func (d *decoder) tableSpecs() []TableSpec {
 				d.string(&spec.Table)
 			case "sync_key_columns":
 				d.once(&seen, 4)
-				for more := d.list(); more && d.element(); {
+				for range d.list {
 					spec.SyncKeyColumns = append(spec.SyncKeyColumns, d.intern(d.text()))
 				}
 			default:
@@ -109,11 +101,7 @@ func (d *decoder) features() map[string]bool {
 	if d.null() {
 		return features
 	}
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		feature := string(name)
 		if c := d.peek(); c == 't' || c == 'f' {
 			features[feature] = d.boolean()
@@ -130,11 +118,7 @@ func (d *decoder) limits(l *Limits) (uniform int) {
 		return 0
 	}
 	seen := map[string]bool{}
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		field := l.field(string(name))
 		if field == nil {
 			d.skip()

@@ -113,11 +113,7 @@ func (d *rowDecoder) Decode(payload []byte) ([]Value, error) {
 	s, t := &d.s, d.columns.t
 	s.reset(payload)
 	d.columns.reset()
-	for s.beginObject(); !s.failed(); {
-		name, ok := s.member()
-		if !ok {
-			break
-		}
+	for name := range s.members {
 		column, again := d.columns.find(name)
 		switch {
 		case column < 0:

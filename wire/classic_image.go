@@ -14,11 +14,7 @@ func (classic) LosslessPayload(t *Table, payload []byte) bool {
 		kinds[c.Name] = c.Kind
 	}
 	s := scanner{b: payload}
-	for s.beginObject(); !s.failed(); {
-		name, ok := s.member()
-		if !ok {
-			break
-		}
+	for name := range s.members {
 		if c := s.peek(); c != '-' && c-'0' > 9 {
 			if c == '{' || c == '[' {
 				return false // nothing that AppendPayload writes

@@ -3,21 +3,17 @@ package wire
 func (classic) DecodePull(body []byte, r PullRequest) (PullPage, error) {
 	d := newDecoder("pull", body)
 	var (
-		seen members
+		seen memberSet
 		page PullPage
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "stable_bundle_seq":
 			d.once(&seen, 1)
 			d.int(&page.StableSeq)
 		case "bundles":
 			d.once(&seen, 2)
-			for more := d.list(); more && d.element(); {
+			for range d.list {
 				page.Bundles = append(page.Bundles, Bundle{})
 				if err := d.bundle(&page.Bundles[len(page.Bundles)-1]); err != nil {
 					return PullPage{}, err
@@ -43,13 +39,9 @@ func (classic) DecodePull(body []byte, r PullRequest) (PullPage, error) {
 }
 
 func (d *decoder) bundle(b *Bundle) error {
-	var seen members
+	var seen memberSet
 	b.RowCount = -1
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		if string(name) == "rows" {
 			d.once(&seen, 1<<metaBits)
 			rows, err := d.rows(false)

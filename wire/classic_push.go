@@ -50,18 +50,14 @@ func appendPushRow(dst []byte, r *PushRow) []byte {
 func (classic) DecodeCreatePush(body []byte, r CreatePushRequest, sourceID string) (CreatePushResponse, error) {
 	d := newDecoder("create push session", body)
 	var (
-		seen    members
+		seen    memberSet
 		resp    CreatePushResponse
 		status  string
 		planned = r.PlannedRowCount
 		next    int64
 		meta    = BundleMeta{RowCount: -1}
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "push_id":
 			d.once(&seen, 1<<metaBits)
@@ -125,15 +121,11 @@ func (d *decoder) checkCommit(m *BundleMeta, r CreatePushRequest, sourceID strin
 func (classic) DecodePushChunk(body []byte, pushID string, next int64) error {
 	d := newDecoder("push chunk", body)
 	var (
-		seen     members
+		seen     memberSet
 		id       string
 		expected int64 = -1
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "push_id":
 			d.once(&seen, 1)
@@ -159,13 +151,9 @@ func (classic) DecodePushChunk(body []byte, pushID string, next int64) error {
 
 func (classic) DecodeCommit(body []byte, r CreatePushRequest, sourceID string) (BundleMeta, error) {
 	d := newDecoder("commit push session", body)
-	var seen members
+	var seen memberSet
 	meta := BundleMeta{RowCount: -1}
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		if !d.meta(name, &meta, &seen) {
 			d.skip()
 		}
@@ -182,14 +170,10 @@ func (classic) DecodeCommit(body []byte, r CreatePushRequest, sourceID string) (
 func (classic) DecodeCommittedRows(body []byte, r CommittedRowsRequest) (CommittedRowsPage, error) {
 	d := newDecoder("committed bundle rows", body)
 	var (
-		seen members
+		seen memberSet
 		page = CommittedRowsPage{Bundle: BundleMeta{RowCount: -1}}
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "rows":
 			d.once(&seen, 1<<metaBits)
@@ -258,7 +242,7 @@ func (d *decoder) checkCommittedPage(page *CommittedRowsPage, r *CommittedRowsRe
 
 // rows reads an array of rows.
 func (d *decoder) rows(snapshot bool) (rows []Row, err error) {
-	for more := d.list(); more && d.element(); {
+	for range d.list {
 		rows = append(rows, Row{})
 		if err := d.row(&rows[len(rows)-1], snapshot); err != nil {
 			return nil, err

@@ -3,14 +3,10 @@ package wire
 func (classic) DecodeSnapshotSession(body []byte) (SnapshotSession, error) {
 	d := newDecoder("create snapshot session", body)
 	var (
-		seen members
+		seen memberSet
 		s    SnapshotSession
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "snapshot_id":
 			d.once(&seen, 1)
@@ -48,16 +44,12 @@ func (classic) DecodeSnapshotSession(body []byte) (SnapshotSession, error) {
 func (classic) DecodeSnapshotPage(body []byte, r SnapshotPageRequest) (SnapshotPage, error) {
 	d := newDecoder("snapshot page", body)
 	var (
-		seen members
+		seen memberSet
 		page SnapshotPage
 		id   string
 		seq  int64
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "snapshot_id":
 			d.once(&seen, 1)

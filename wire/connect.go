@@ -12,15 +12,11 @@ func AppendConnect(dst []byte, hasPendingRows bool) []byte {
 func DecodeConnect(body []byte) (ConnectResponse, error) {
 	d := newDecoder("connect", body)
 	var (
-		seen       members
+		seen       memberSet
 		r          ConnectResponse
 		resolution string
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "resolution":
 			d.once(&seen, 1)

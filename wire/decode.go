@@ -15,11 +15,11 @@ func newDecoder(operation string, body []byte) *decoder {
 	return &decoder{scanner: scanner{b: body}, operation: operation}
 }
 
-// members tells which of its members an object has had, one bit each.
-type members uint32
+// memberSet tells which of its members an object has had, one bit each.
+type memberSet uint32
 
 // once notes a member that is read.
-func (d *decoder) once(seen *members, bit members) {
+func (d *decoder) once(seen *memberSet, bit memberSet) {
 	if *seen&bit != 0 {
 		d.fail("an object member that comes twice")
 	}
@@ -136,17 +136,17 @@ func (d *decoder) object() []byte {
 	return d.skip()
 }
 
-// list begins an array; a null is an empty one.
-func (d *decoder) list() bool { return !d.null() && d.beginArray() }
+// list ranges over the elements of an array, of which the body reads each; a null is an empty one.
+func (d *decoder) list(yield func() bool) {
+	if !d.null() {
+		d.elements(yield)
+	}
+}
 
 // row reads one committed row and checks what can be checked of it alone.
 func (d *decoder) row(r *Row, snapshot bool) error {
-	var seen members
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	var seen memberSet
+	for name := range d.members {
 		switch string(name) {
 		case "schema":
 			d.once(&seen, 1)
@@ -212,9 +212,9 @@ func (d *decoder) checkRow(r *Row, snapshot bool) error {
 	return nil
 }
 
-// The members of a bundle's meta data, as bits of members.
+// The members of a bundle's meta data, as bits of a memberSet.
 const (
-	hasSeq members = 1 << iota
+	hasSeq memberSet = 1 << iota
 	hasSource
 	hasSourceBundle
 	hasRowCount
@@ -224,7 +224,7 @@ const (
 )
 
 // meta reads a member of a bundle's meta data; false when name is none.
-func (d *decoder) meta(name []byte, m *BundleMeta, seen *members) bool {
+func (d *decoder) meta(name []byte, m *BundleMeta, seen *memberSet) bool {
 	switch string(name) {
 	case "bundle_seq":
 		d.once(seen, hasSeq)

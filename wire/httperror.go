@@ -24,11 +24,7 @@ func DecodeError(operation string, status int, body []byte) *HTTPError {
 func (e *HTTPError) decode(body []byte) bool {
 	d := newDecoder(e.Operation, body)
 	var conflict []byte
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch c := d.peek(); {
 		case c == '"' && string(name) == "error":
 			e.Code = boundedText(d.text())
@@ -59,13 +55,9 @@ func (e *HTTPError) decode(body []byte) bool {
 // decodeConflict returns nil for a conflict that is not well formed.
 func decodeConflict(object []byte) *Conflict {
 	d := newDecoder("conflict", object)
-	var seen members
+	var seen memberSet
 	c := &Conflict{BaseRowVersion: -1}
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		switch string(name) {
 		case "schema":
 			d.once(&seen, 1)

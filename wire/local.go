@@ -122,11 +122,7 @@ func (d *LocalDecoder) Decode(localPayload []byte) ([]Value, error) {
 	s, t := &d.s, d.columns.t
 	s.reset(localPayload)
 	d.columns.reset()
-	for s.beginObject(); !s.failed(); {
-		name, ok := s.member()
-		if !ok {
-			break
-		}
+	for name := range s.members {
 		column, again := d.columns.find(name)
 		switch {
 		case column < 0:
@@ -227,10 +223,9 @@ func (v *Value) setLocalText(kind Kind, s *scanner) string {
 // setTagged reads a value whose storage class is not its column kind's.
 func (v *Value) setTagged(s *scanner) string {
 	const bad = "an array that is no tagged value"
-	s.beginArray()
 	var parts [2][]byte
 	n := 0
-	for s.element() {
+	for range s.elements {
 		if n == len(parts) {
 			return bad
 		}

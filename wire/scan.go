@@ -117,8 +117,23 @@ func (s *scanner) member() ([]byte, bool) {
 	return name, true
 }
 
-// element moves to the next element of the current array; false at its end.
-func (s *scanner) element() bool { return s.more(']') }
+// members ranges over the names of the members of the object that comes next. The body reads each value.
+func (s *scanner) members(yield func(name []byte) bool) {
+	for s.beginObject(); !s.failed(); {
+		if name, ok := s.member(); !ok || !yield(name) {
+			return
+		}
+	}
+}
+
+// elements ranges over the array that comes next. The body reads each element.
+func (s *scanner) elements(yield func() bool) {
+	for s.beginArray(); !s.failed(); {
+		if !s.more(']') || !yield() {
+			return
+		}
+	}
+}
 
 // skip passes over one value of any type, checking it, and returns its text.
 func (s *scanner) skip() []byte {
@@ -126,8 +141,7 @@ func (s *scanner) skip() []byte {
 	start := s.i
 	switch c {
 	case '{':
-		s.beginObject()
-		for s.more('}') {
+		for s.beginObject(); s.more('}'); {
 			s.str()
 			if s.peek() != ':' {
 				s.fail("no colon after a member name")
@@ -137,8 +151,7 @@ func (s *scanner) skip() []byte {
 			s.skip()
 		}
 	case '[':
-		s.beginArray()
-		for s.element() {
+		for s.beginArray(); s.more(']'); {
 			s.skip()
 		}
 	case '"':
@@ -255,9 +268,7 @@ func (s *scanner) str() (raw []byte, escaped bool) {
 	b, start := s.b, s.i+1
 	i := start
 	for {
-		for i < len(b) && plainByte[b[i]] {
-			i++
-		}
+		i += plainRun(b[i:])
 		if i == len(b) {
 			s.fail("a string without end")
 			return nil, false

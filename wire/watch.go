@@ -11,14 +11,10 @@ type WatchEvent struct {
 func DecodeWatchEvent(data []byte) (WatchEvent, error) {
 	d := newDecoder("watch", data)
 	var (
-		seen members
+		seen memberSet
 		meta BundleMeta
 	)
-	for d.beginObject(); !d.failed(); {
-		name, ok := d.member()
-		if !ok {
-			break
-		}
+	for name := range d.members {
 		if !d.meta(name, &meta, &seen) {
 			d.skip()
 		}
