@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -48,6 +49,8 @@ type DB struct {
 	done      chan struct{}
 	closeOnce sync.Once
 	closeErr  error
+	// uninstalled is set when there is nothing left for operations to work on.
+	uninstalled atomic.Bool
 
 	appOnce sync.Once
 	app     *sql.DB // nil until App is first called
@@ -68,11 +71,9 @@ const (
 // enter waits for the right to write and keeps the database open until the returned function is called.
 func (db *DB) enter(ctx context.Context) (leave func(), err error) {
 	db.life.RLock()
-	select {
-	case <-db.done:
+	if db.closed() {
 		db.life.RUnlock()
 		return nil, local.ErrClosed
-	default:
 	}
 	select {
 	case db.gate <- struct{}{}:
@@ -84,6 +85,16 @@ func (db *DB) enter(ctx context.Context) (leave func(), err error) {
 	}
 	db.life.RUnlock()
 	return nil, err
+}
+
+// closed reports whether operations have nothing left to work on.
+func (db *DB) closed() bool {
+	select {
+	case <-db.done:
+		return true
+	default:
+		return db.uninstalled.Load()
+	}
 }
 
 // write runs fn in one transaction of the engine's connection, serialised with Write. op names it in errors.
@@ -108,10 +119,8 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 func (db *DB) read(ctx context.Context, op string, fn func() error) error {
 	db.life.RLock()
 	defer db.life.RUnlock()
-	select {
-	case <-db.done:
+	if db.closed() {
 		return local.ErrClosed
-	default:
 	}
 	return db.failCtx(ctx, op, db.conn.view(ctx, fn))
 }

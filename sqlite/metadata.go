@@ -12,7 +12,7 @@ const (
 	engineContract         = "contract"          // wire.ContractName pinned for the attachment
 	engineFrozenContract   = "frozen_contract"   // wire.ContractName of the outbox rows
 	engineReattachRequired = "reattach_required" // "1": the server lost or reset the scope
-	engineKeepIntents      = "keep_intents"      // "1": the next attach keeps the intents that are here
+	engineKeepIntents      = "keep_intents"      // the user whose lease was lost: the next attach keeps the intents that are here
 	engineUploadBlocked    = "upload_blocked"    // JSON of local.Blocked
 	engineColumns          = "columns:"          // + table name: signature of its columns at the last open
 )

@@ -1,0 +1,106 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/local"
+)
+
+// violation is a rule of the invariant and a query for the rows that break it.
+type violation struct {
+	rule string
+	sql  string // answers table name and count
+}
+
+const sameKey = `x.schema_name = %s.schema_name AND x.table_name = %[1]s.table_name AND x.key_json = %[1]s.key_json`
+
+// in is the condition that the key of alias is in a metadata table.
+func in(metadata, alias string) string {
+	return fmt.Sprintf(`EXISTS (SELECT 1 FROM %s x WHERE `+sameKey+`)`, metadata, alias)
+}
+
+func isIntent(alias string) string {
+	return `(` + in("_sync_dirty_rows", alias) + ` OR ` + in("_sync_outbox_rows", alias) + ` OR ` + in("_sync_quarantine", alias) + `)`
+}
+
+func rule(says, metadata, where string) violation {
+	return violation{says, `SELECT r.table_name, COUNT(*) FROM ` + metadata + ` r WHERE ` + where + ` GROUP BY r.table_name`}
+}
+
+// baseOf is the condition that the intent r is made on another version than the one the row stands on here.
+func baseOf() string {
+	return fmt.Sprintf(`r.base_row_version <> COALESCE((SELECT x.row_version FROM _sync_row_state x WHERE `+sameKey+`), 0)`, "r")
+}
+
+// violations are the rules that hold after every transaction, whatever the tables.
+func violations() []violation {
+	return []violation{
+		rule("an intent's base is not the version its row stands on", "_sync_dirty_rows", baseOf()),
+		rule("an intent's base is not the version its row stands on", "_sync_outbox_rows", baseOf()),
+		rule("an intent's base is not the version its row stands on", "_sync_quarantine", baseOf()),
+		rule("a shadow without an intent", "_sync_shadow", `NOT `+isIntent("r")),
+		rule("a shadow that is not newer than what stands here", "_sync_shadow", fmt.Sprintf(`r.row_version > 0
+  AND r.row_version < COALESCE((SELECT x.row_version FROM _sync_row_state x WHERE `+sameKey+`), 0)`, "r")),
+		rule("a shadow with content and deleted, or neither", "_sync_shadow", `(r.payload IS NULL) <> (r.deleted = 1)`),
+		rule("a base row without an intent", "_sync_base_rows", `NOT `+isIntent("r")),
+		rule("a key in quarantine and among the dirty or frozen rows", "_sync_quarantine", in("_sync_dirty_rows", "r")+` OR `+in("_sync_outbox_rows", "r")),
+		rule("an operation without content, or a deletion with content", "_sync_dirty_rows", `(r.payload IS NULL) <> (r.op = 'DELETE')`),
+		rule("a number that is negative or no number", "_sync_dirty_rows", `typeof(r.base_row_version) <> 'integer' OR r.base_row_version < 0 OR typeof(r.dirty_ordinal) <> 'integer'`),
+		rule("a number that is negative or no number", "_sync_row_state", `typeof(r.row_version) <> 'integer' OR r.row_version < 0 OR r.deleted NOT IN (0, 1)`),
+		rule("content that is not JSON", "_sync_dirty_rows", `r.payload IS NOT NULL AND NOT json_valid(r.payload)`),
+		{"a key twice in the outbox", `SELECT table_name, SUM(n) FROM (SELECT table_name, COUNT(*) - 1 AS n FROM _sync_outbox_rows
+  GROUP BY schema_name, table_name, key_json) WHERE n > 0 GROUP BY table_name`},
+		{"apply mode is on", `SELECT '_sync_apply_state', COUNT(*) FROM _sync_apply_state WHERE apply_mode <> 0 HAVING COUNT(*) > 0`},
+	}
+}
+
+// violations are the rules that tie the business rows of t to what is known about them.
+func (t *table) violations() []violation {
+	at := fmt.Sprintf(`SELECT %s AS schema_name, %s AS table_name, %s AS key_json FROM %s AS b`,
+		literal(t.Schema), literal(t.Name), t.keyJSON("b"), quote(t.local))
+	return []violation{
+		{"a row that is neither known to the server nor an intent", `SELECT r.table_name, COUNT(*) FROM (` + at + `) r
+WHERE NOT EXISTS (SELECT 1 FROM _sync_row_state x WHERE ` + fmt.Sprintf(sameKey, "r") + ` AND x.deleted = 0) AND NOT ` + isIntent("r") + ` GROUP BY 1`},
+		{"a row that is known to be live is not here, without an intent", fmt.Sprintf(`WITH here AS MATERIALIZED (SELECT %s AS key_json FROM %s AS b)
+SELECT r.table_name, COUNT(*) FROM _sync_row_state r WHERE r.schema_name = %s AND r.table_name = %s AND r.deleted = 0
+  AND r.key_json NOT IN (SELECT key_json FROM here) AND NOT %s GROUP BY 1`, t.keyJSON("b"), quote(t.local), literal(t.Schema), literal(t.Name), isIntent("r"))},
+	}
+}
+
+// Verify checks the invariant that everything rests on: row state describes each row as it stands here, and everything
+// local that the server does not have is an intent. The error lists what is wrong by table, rule and number of rows,
+// without any content; it is a *local.DatabaseError. Verify reads everything once: it is for tests and for a doctor.
+func (db *DB) Verify(ctx context.Context) error {
+	return db.read(ctx, "verify", func() error {
+		for _, r := range metadataRules {
+			found, err := db.conn.one(`SELECT 1 FROM `+r.table+` WHERE `+r.bad, nil)
+			if err != nil {
+				return err
+			}
+			if found {
+				return &local.DatabaseError{Operation: "verify", Path: db.owner.path, Table: r.table, Reason: r.says}
+			}
+		}
+		all := violations()
+		for _, t := range db.tables {
+			all = append(all, t.violations()...)
+		}
+		var wrong []error
+		for _, v := range all {
+			if _, err := db.conn.each(v.sql, func(s *sqlite3.Stmt) error {
+				wrong = append(wrong, fmt.Errorf("%s: %s (%d)", s.ColumnText(0), v.rule, s.ColumnInt64(1)))
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		if len(wrong) == 0 {
+			return nil
+		}
+		return &local.DatabaseError{Operation: "verify", Path: db.owner.path, Reason: "rows and what is known about them do not agree", Err: errors.Join(wrong...)}
+	})
+}
