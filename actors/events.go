@@ -1,0 +1,48 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// Event is something that happened in an engine, as its subscribers see it: one of StateChanged, Progressed,
+// TablesChanged, BackoffScheduled, ConflictResolved.
+type Event interface{ Kind() Kind }
+
+type (
+	// StateChanged tells that an engine's status has changed in more than its counts and times.
+	StateChanged struct {
+		From, To messages.Phase
+		Reason   string // of the new phase
+		Err      error  // LastError of the status; nil: none
+	}
+
+	// Progressed tells how far a push, a pull or a snapshot has come. A subscriber who is slow sees the newest one of a
+	// phase only, and always the last.
+	Progressed struct {
+		Phase messages.Phase
+		Done  int64
+		Total int64 // 0: not known
+	}
+
+	// TablesChanged tells which tables a transaction of the engine changed. Tables is sorted; it must not be changed.
+	TablesChanged struct {
+		Tables []string
+		Cause  messages.Cause
+	}
+
+	// BackoffScheduled tells that a request failed and when it will be repeated.
+	BackoffScheduled struct {
+		Operation string
+		Attempt   int
+		Until     time.Time
+		Err       error
+	}
+
+	// ConflictResolved tells that a conflict in a table was settled, and how.
+	ConflictResolved struct {
+		Table      string
+		Resolution string // "accept_server", "keep_local" or "keep_merged"
+	}
+)

@@ -1,0 +1,211 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/sqlite"
+)
+
+// maxChildFailures is how often in a row a child may panic before the engine is given up.
+const maxChildFailures = 5
+
+// Delays before a child that panicked is brought back: doubled from the first to the last.
+const (
+	firstRevival = 100 * time.Millisecond
+	lastRevival  = 5 * time.Second
+)
+
+// childFailed tells the session that a child panicked and is suspended.
+type childFailed struct {
+	child  Child
+	run    messages.RunID // the run it was last given
+	reason *panicked
+}
+
+// childDue tells the session that a child's time to come back has come.
+type childDue struct {
+	child Child
+	epoch int
+}
+
+// IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging: a timer may fire while the session ends.
+func (childFailed) IgnoreDeadLetterLogging() {}
+
+// IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging.
+func (childDue) IgnoreDeadLetterLogging() {}
+
+// children holds a session's children. They are spawned when they are first needed: an engine that is only open has
+// a writer and no other.
+type children struct {
+	props      func(Child) *actor.Props
+	system     *actor.ActorSystem
+	self       *actor.PID
+	supervisor actor.Supervisor
+
+	writer, uploader, puller child
+	stopping                 bool
+}
+
+// child is one of them.
+type child struct {
+	pid      *actor.PID
+	run      messages.RunID // the run it was last given
+	failures int            // in a row
+	epoch    int            // of the timer
+	timer    *time.Timer
+}
+
+func (ch *children) init(s *session, c actor.Context) {
+	ch.system, ch.self = c.ActorSystem(), c.Self()
+	ch.props = s.propsFor
+}
+
+// propsFor says how a child is made.
+func (s *session) propsFor(name Child) *actor.Props {
+	o := &s.engine.options
+	if name == ChildWriter {
+		return writerProps(s.log, func(ctx context.Context) (database, error) { return sqlite.Open(ctx, o.Database) })
+	}
+	cfg := ownerConfig{
+		log: s.log, network: s.network, retry: o.Retry, limits: o.Limits, strict: o.StrictPulls,
+		writer: s.children.writer.pid,
+	}
+	if name == ChildUploader {
+		return uploaderProps(cfg)
+	}
+	return pullerProps(cfg)
+}
+
+func (ch *children) of(name Child) *child {
+	switch name {
+	case ChildWriter:
+		return &ch.writer
+	case ChildUploader:
+		return &ch.uploader
+	default:
+		return &ch.puller
+	}
+}
+
+func (ch *children) pid(name Child) *actor.PID { return ch.of(name).pid }
+
+// get returns a child, which it spawns if there is none.
+func (ch *children) get(c actor.Context, name Child) *actor.PID {
+	k := ch.of(name)
+	if k.pid == nil {
+		k.pid = c.Spawn(ch.props(name))
+	}
+	return k.pid
+}
+
+// give returns a child that is about to be given a run.
+func (ch *children) give(c actor.Context, name Child, run messages.RunID) *actor.PID {
+	pid := ch.get(c, name)
+	ch.of(name).run = run
+	return pid
+}
+
+// name returns whose pid it is, "" for none of them.
+func (ch *children) name(pid *actor.PID) Child {
+	for _, name := range []Child{ChildWriter, ChildUploader, ChildPuller} {
+		if k := ch.of(name); k.pid != nil && k.pid.Equal(pid) {
+			return name
+		}
+	}
+	return ""
+}
+
+// progressed notes that a child has done its work: what it failed at before no longer counts.
+func (ch *children) progressed(name Child, err error) {
+	if err == nil {
+		ch.of(name).failures = 0
+	}
+}
+
+// failed arms the timer after which a child is brought back. It reports false when the child has failed too often.
+func (ch *children) failed(name Child) bool {
+	k := ch.of(name)
+	if ch.stopping || k.pid == nil {
+		return true
+	}
+	k.failures++
+	if k.failures >= maxChildFailures {
+		return false
+	}
+	k.epoch++
+	due := childDue{child: name, epoch: k.epoch}
+	root, self := ch.system.Root, ch.self
+	k.timer = time.AfterFunc(min(firstRevival<<(k.failures-1), lastRevival), func() { root.Send(self, due) })
+	return true
+}
+
+// revive restarts a child whose time has come. It has answered whatever it failed at, and keeps its mailbox.
+func (ch *children) revive(due childDue) {
+	if k := ch.of(due.child); !ch.stopping && k.pid != nil && k.epoch == due.epoch {
+		ch.supervisor.RestartChildren(k.pid)
+	}
+}
+
+// stop begins to stop the children and reports true when there is none.
+func (ch *children) stop(c actor.Context) bool {
+	ch.stopping = true
+	ch.forget()
+	if ch.gone() {
+		ch.stopping = false
+		return true
+	}
+	ch.stopNext(c)
+	return false
+}
+
+// stopNext stops those who give the writer work, and the writer once they are gone.
+func (ch *children) stopNext(c actor.Context) {
+	if ch.uploader.pid == nil && ch.puller.pid == nil {
+		if ch.writer.pid != nil {
+			c.Stop(ch.writer.pid)
+		}
+		return
+	}
+	for _, k := range []*child{&ch.uploader, &ch.puller} {
+		if k.pid != nil {
+			c.Stop(k.pid)
+		}
+	}
+}
+
+func (ch *children) gone() bool {
+	return ch.writer.pid == nil && ch.uploader.pid == nil && ch.puller.pid == nil
+}
+
+// terminated notes that a child is gone. It reports true when the last of those that were to be stopped is.
+func (ch *children) terminated(c actor.Context, pid *actor.PID) bool {
+	name := ch.name(pid)
+	if name == "" {
+		return false
+	}
+	*ch.of(name) = child{}
+	if !ch.stopping {
+		return false
+	}
+	if ch.gone() {
+		ch.stopping = false
+		return true
+	}
+	if ch.uploader.pid == nil && ch.puller.pid == nil {
+		ch.stopNext(c)
+	}
+	return false
+}
+
+// forget stops every timer.
+func (ch *children) forget() {
+	for _, k := range []*child{&ch.writer, &ch.uploader, &ch.puller} {
+		if k.timer != nil {
+			k.timer.Stop()
+		}
+	}
+}

@@ -1,0 +1,407 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+var updateStories = flag.Bool("update-session", false, "rewrite the session stories in testdata")
+
+// TestSessionStories plays the stories in testdata/session. A line that begins in column one is an event for the session
+// machine; the indented lines below it are the effects that it must bring, and the phase it leaves the engine in.
+func TestSessionStories(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/session/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := playSession(t, string(want))
+			if *updateStories {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != string(want) {
+				t.Errorf("the story goes otherwise:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func playSession(t *testing.T, story string) string {
+	p := newSessionPlayer()
+	var out strings.Builder
+	for _, line := range strings.Split(strings.TrimRight(story, "\n"), "\n") {
+		switch {
+		case strings.HasPrefix(line, " "): // what it brought last time
+		case line == "" || strings.HasPrefix(line, "#"):
+			fmt.Fprintln(&out, line)
+		default:
+			fmt.Fprintln(&out, line)
+			event, err := p.parse(line)
+			if err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			for _, e := range p.step(event) {
+				fmt.Fprintln(&out, "    "+describe(e))
+			}
+			s := p.machine.status()
+			fmt.Fprintf(&out, "    (%s: %s)\n", s.Phase, s.Reason)
+		}
+	}
+	return out.String()
+}
+
+// sessionPlayer drives a session machine by lines of text.
+type sessionPlayer struct {
+	machine *sessionMachine
+	now     time.Time
+	out     sessionEffect // the last effect that has an answer
+	runs    map[messages.RunID]bool
+}
+
+func newSessionPlayer() *sessionPlayer {
+	id := 0
+	return &sessionPlayer{
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		machine: newSessionMachine(sessionConfig{
+			tables:    []wire.TableSpec{{Schema: "main", Table: "Users", SyncKeyColumns: []string{"id"}}},
+			serverURL: "https://example.com",
+			newID:     func() string { id++; return fmt.Sprintf("fresh-%d", id) },
+		}),
+	}
+}
+
+func (p *sessionPlayer) step(event any) []sessionEffect {
+	p.now = p.now.Add(time.Second)
+	effects := p.machine.step(p.now, event)
+	for _, e := range effects {
+		switch e.(type) {
+		case fxOpen, fxDo, fxCapabilities, fxConnect, fxPush, fxPull, fxSnapshot:
+			p.out = e
+		}
+	}
+	return effects
+}
+
+// parse reads an event:
+//
+//	call N VERB [USER]      leave N       close N      pause|resume uploads|downloads      kick     crash
+//	ok                      the outstanding effect succeeds, with nothing to say
+//	state TOKENS…           … with a state
+//	error NAME              … fails
+//	capable TOKENS…         … with capabilities
+//	connect RESOLUTION      … with a resolution
+//	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY…]
+//	detached                blocked N     stopped
+func (p *sessionPlayer) parse(line string) (any, error) {
+	words := strings.Fields(line)
+	rest := words[1:]
+	switch words[0] {
+	case "call":
+		c := evCalled{ID: number(rest[0]), Verb: verbNamed(rest[1])}
+		if len(rest) > 2 {
+			c.User = rest[2]
+		}
+		return c, nil
+	case "leave":
+		return evLeft{ID: number(rest[0])}, nil
+	case "pause", "resume":
+		return evPaused{Uploads: rest[0] == "uploads", Paused: words[0] == "pause"}, nil
+	case "kick":
+		return evKicked{}, nil
+	case "crash":
+		return evCrashed{Cause: "boom"}, nil
+	case "stopped":
+		return evStopped{}, nil
+	case "waiting":
+		return messages.Waiting{Run: p.machine.lastRun, Reason: "pull", Err: errors.New("down"), Attempt: 1, Until: p.now.Add(time.Minute)}, nil
+	case "resumed":
+		return messages.Resumed{Run: p.machine.lastRun}, nil
+	case "progress":
+		return messages.Progress{Run: p.machine.lastRun, Phase: messages.Phase(rest[0]), Done: 1, Total: 2}, nil
+	case "ok":
+		return p.answer(nil, nil)
+	case "state":
+		return p.answer(parseState(rest), nil)
+	case "error":
+		return p.answer(nil, namedError(rest[0]))
+	case "capable":
+		return p.answer(parseCapabilities(rest), nil)
+	case "connect":
+		r := wire.ConnectResponse{Resolution: wire.Resolution(rest[0])}
+		switch r.Resolution {
+		case wire.InitializeLocal:
+			if len(rest) == 1 {
+				r.InitializationID = "lease"
+			}
+		case wire.ResolutionRetry:
+			r.RetryAfterSeconds = 7
+		}
+		return p.answer(r, nil)
+	case "detached":
+		return p.answer(local.Detached{Tables: local.TableSet{"users"}}, nil)
+	case "blocked":
+		return p.answer(local.Detached{Blocked: true, Pending: local.Pending{Dirty: int64(number(rest[0]))}}, nil)
+	case "pushed":
+		d := messages.PushDone{Run: p.out.(fxPush).Run, Verdict: pushVerdicts[rest[0]], Committed: rest[0] == "committed" || len(rest) > 1}
+		return d, nil
+	case "pulled":
+		d := messages.PullDone{Run: p.runOut(), Verdict: pullVerdicts[rest[0]]}
+		switch d.Verdict {
+		case messages.PullSnapshot:
+			d.Restored = &local.Restored{BundleSeq: 9, Rows: 3, DroppedLocalRows: 1}
+		case messages.PullNeedsPush:
+			d.Collision = &local.Collision{BundleSeq: int64(number(rest[1])), Cause: "unique"}
+			for _, k := range rest[2:] {
+				d.Collision.Intents = append(d.Collision.Intents, local.IntentKey{Table: "users", KeyJSON: k})
+			}
+		}
+		return d, nil
+	}
+	return nil, errors.New("not understood")
+}
+
+var pushVerdicts = map[string]messages.PushVerdict{
+	"nochange": messages.PushNoChange, "committed": messages.PushCommitted, "needs-pull": messages.PushNeedsPull,
+	"needs-rebuild": messages.PushNeedsRebuild, "lease-unused": messages.PushLeaseUnused,
+}
+
+var pullVerdicts = map[string]messages.PullVerdict{
+	"at-target": messages.PullAtTarget, "incremental": messages.PullIncremental, "snapshot": messages.PullSnapshot,
+	"needs-push": messages.PullNeedsPush,
+}
+
+func (p *sessionPlayer) runOut() messages.RunID {
+	switch e := p.out.(type) {
+	case fxPull:
+		return e.Run
+	case fxSnapshot:
+		return e.Run
+	default:
+		return 0
+	}
+}
+
+// answer answers the outstanding effect.
+func (p *sessionPlayer) answer(result any, err error) (any, error) {
+	switch e := p.out.(type) {
+	case fxOpen:
+		s, _ := result.(local.State)
+		return evOpened{Ref: e.Ref, State: s, Err: err}, nil
+	case fxDo:
+		return messages.WriterDone{Ref: e.Ref, Result: result, Err: err}, nil
+	case fxCapabilities:
+		c, _ := result.(wire.Capabilities)
+		return evCapable{Ref: e.Ref, Capabilities: c, Err: err}, nil
+	case fxConnect:
+		r, _ := result.(wire.ConnectResponse)
+		return evConnected{Ref: e.Ref, Response: r, Err: err}, nil
+	case fxPush:
+		return messages.PushDone{Run: e.Run, Err: err}, nil
+	case fxPull, fxSnapshot:
+		return messages.PullDone{Run: p.runOut(), Err: err}, nil
+	default:
+		return nil, errors.New("nothing is outstanding")
+	}
+}
+
+func number(s string) uint64 {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func verbNamed(name string) Verb {
+	for v, n := range verbNames {
+		if n == name {
+			return Verb(v)
+		}
+	}
+	panic("no verb " + name)
+}
+
+// parseState reads "user=u dirty=2 lease gate outbox=classic keep reattach live recovery=reason replace=u staged".
+func parseState(tokens []string) local.State {
+	s := local.State{Attachment: local.Attachment{CurrentSourceID: "source", Binding: local.Anonymous}}
+	s.Operation.Kind = local.NoOperation
+	s.Outbox.State = local.OutboxNone
+	for _, token := range tokens {
+		name, value, _ := strings.Cut(token, "=")
+		switch name {
+		case "user":
+			s.Attachment.Binding, s.Attachment.UserID = local.Attached, value
+		case "was":
+			s.Attachment.UserID = value
+		case "dirty":
+			s.Pending.Dirty = int64(number(value))
+		case "lease":
+			s.Attachment.InitializationID, s.Pending.Lease = "lease", true
+		case "gate":
+			s.Attachment.RebuildRequired = true
+		case "outbox":
+			s.Outbox.State, s.FrozenContract, s.Pending.Outbox = local.OutboxPrepared, wire.ContractName(value), 1
+		case "keep":
+			s.KeepIntents = true
+		case "reattach":
+			s.ReattachRequired = true
+		case "live":
+			s.HasLiveRows = true
+		case "recovery":
+			s.Operation = local.Operation{Kind: local.SourceRecovery, Reason: value}
+		case "replace":
+			s.Operation = local.Operation{Kind: local.RemoteReplace, TargetUserID: value}
+		case "staged":
+			s.Operation.Stage.Complete, s.Contract = true, wire.ClassicContract
+		case "held":
+			s.UploadBlocked = &local.Blocked{Code: value}
+		default:
+			panic("no state token " + token)
+		}
+	}
+	return s
+}
+
+func parseCapabilities(tokens []string) wire.Capabilities {
+	c := wire.Capabilities{
+		ProtocolVersion: wire.ProtocolVersion,
+		Contract:        wire.ClassicContract,
+		Features:        map[string]bool{featureConnect: true},
+		TableSpecs:      []wire.TableSpec{{Schema: "main", Table: "users", SyncKeyColumns: []string{"id"}}},
+	}
+	for _, token := range tokens {
+		name, value, _ := strings.Cut(token, "=")
+		switch name {
+		case "version":
+			c.ProtocolVersion = value
+		case "contract":
+			c.Contract = wire.ContractName(value)
+		case "without-lifecycle":
+			c.Features = nil
+		case "no-specs":
+			c.TableSpecs = nil
+		case "key":
+			c.TableSpecs[0].SyncKeyColumns = []string{value}
+		case "table":
+			c.TableSpecs = append(c.TableSpecs, wire.TableSpec{Schema: "main", Table: value, SyncKeyColumns: []string{"id"}})
+		case "not-users":
+			c.TableSpecs = c.TableSpecs[1:]
+		default:
+			panic("no capability token " + token)
+		}
+	}
+	return c
+}
+
+func namedError(name string) error {
+	switch name {
+	case "canceled":
+		return context.Canceled
+	case "rejected":
+		return &messages.PushRejectedError{Code: "push_chunk_invalid", Status: 400}
+	case "lost":
+		return &messages.AttachRequiredError{Operation: "PushPending", Reason: "initialization_expired"}
+	case "auth":
+		return &messages.AuthError{Operation: "pull", Status: 401}
+	case "panic":
+		return &panicked{cause: "boom"}
+	case "value":
+		return &wire.ValueError{Table: "users", Column: "n", Reason: "integer_out_of_range"}
+	case "resolver":
+		return &messages.InvalidConflictResolutionError{Table: "users", Reason: "it panicked", Err: &panicked{cause: "boom"}}
+	case "conflicts":
+		return &messages.PushConflictRetryExhaustedError{Table: "users"}
+	default:
+		return errors.New(name)
+	}
+}
+
+// describe writes an effect in a line.
+func describe(e sessionEffect) string {
+	switch e := e.(type) {
+	case fxReply:
+		if e.Err != nil {
+			return fmt.Sprintf("reply %d: %s: %v", e.ID, strings.TrimPrefix(fmt.Sprintf("%T", e.Err), "*"), e.Err) + describeSync(e.Result.Sync)
+		}
+		return fmt.Sprintf("reply %d", e.ID) + describeResult(e.Result)
+	case fxOpen:
+		return "open"
+	case fxDo:
+		return fmt.Sprintf("write %s%+v", strings.TrimPrefix(fmt.Sprintf("%T", e.Command), "messages."), e.Command)
+	case fxCapabilities:
+		return "capabilities as " + e.SourceID
+	case fxConnect:
+		return fmt.Sprintf("connect as %s pending=%t", e.SourceID, e.Pending)
+	case fxPush:
+		return fmt.Sprintf("push run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+	case fxPull:
+		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+	case fxSnapshot:
+		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+	case fxCancel:
+		return "cancel: " + describe(e.Effect)
+	case fxPublish:
+		return fmt.Sprintf("publish %s", e.Event.Kind())
+	default:
+		return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "actors.fx"))
+	}
+}
+
+func describeResult(r Result) string {
+	s := ""
+	if r.Attach != 0 {
+		s += " " + [...]string{AttachResumed: "resumed", AttachUsedRemote: "used-remote", AttachSeeded: "seeded", AttachStartedEmpty: "started-empty", AttachRetryLater: "retry-later"}[r.Attach]
+	}
+	if r.RetryAfter > 0 {
+		s += " after " + r.RetryAfter.String()
+	}
+	if r.Rounds > 0 {
+		s += fmt.Sprintf(" rounds=%d detached=%t pending=%d", r.Rounds, r.Detached, r.Pending.Rows())
+	}
+	return s + describeSync(r.Sync)
+}
+
+func describeSync(s SyncResult) string {
+	out := ""
+	if s.Committed {
+		out += " committed"
+	}
+	if s.UploadsSkipped {
+		out += " uploads-skipped"
+	}
+	if s.DownloadSkipped {
+		out += " downloads-skipped"
+	}
+	switch s.Downloads {
+	case messages.PullIncremental:
+		out += " incremental"
+	case messages.PullSnapshot:
+		out += " snapshot"
+	}
+	if s.Restored != nil {
+		out += fmt.Sprintf(" restored=%d/%d", s.Restored.Rows, s.Restored.DroppedLocalRows)
+	}
+	return out
+}

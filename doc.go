@@ -1,0 +1,54 @@
+// Package oversqlite keeps a local SQLite database in step with a server, over HTTP.
+//
+// The application works on its own tables, in plain SQL, online or offline. An [Engine] captures what it changes, pushes it
+// to the server as one transaction, and applies what other devices of the same user have done. After an interruption of
+// any kind, at any moment, the next call goes on where the last one ended: what the application has committed is never
+// lost, never sent twice, and never overwritten.
+//
+// # Use
+//
+// An engine belongs to one database file. [New] checks the configuration; [Engine.Open] opens the file, without network;
+// [Engine.Attach] binds it to a signed-in user; [Engine.Sync] pushes and pulls:
+//
+//	engine, err := oversqlite.New(oversqlite.Config{
+//		Path:       "notes.db",
+//		Schema:     "business",
+//		Tables:     []oversqlite.Table{{Name: "notes", Key: "id"}},
+//		ServerURL:  "https://sync.example.com",
+//		HTTPClient: client, // adds the user's credentials
+//	})
+//	…
+//	err = engine.Open(ctx)
+//	_, err = engine.Attach(ctx, userID)
+//	_, err = engine.DB().ExecContext(ctx, `INSERT INTO notes (id, text) VALUES (?, ?)`, uuid.NewString(), "hello")
+//	report, err := engine.Sync(ctx)
+//
+// Open and Attach come on every start; an Attach of a database that is already attached needs no network.
+//
+// # Tables
+//
+// A synced table has exactly one primary-key column, declared NOT NULL, of type TEXT, or BLOB for the 16 bytes of a UUID.
+// Tables that reference each other are synced together. The engine adds private tables and triggers whose names begin
+// with _sync_ and changes nothing else; [Engine.UninstallSync] removes them.
+//
+// [Engine.DB] is the application's handle. Other connections to the file are possible: capture works on each of them.
+// They should have foreign_keys and recursive_triggers on, as those of DB have; without the latter, rows evicted by
+// REPLACE are not captured.
+//
+// # Conflicts
+//
+// A local change that meets a newer one of the server's is put to [Config.Resolver]. [ServerWins] is the default;
+// [ClientWins], [LastWriterWins] and [MergeColumns] are others, and any [ResolverFunc] will do. Until it is settled the
+// row keeps its local content, and everything else syncs around it.
+//
+// # Errors
+//
+// Every error is typed; errors.go lists them all. A failure that can pass is retried, with delays, for
+// [RetryConfig.MaxElapsed]; what reaches the caller is final for the call. [Engine.Status] says at any time what the engine
+// does, what it waits for and until when, and what went wrong last; [Engine.Subscribe] tells as it happens.
+//
+// # Many engines
+//
+// Each engine has one connection to its file, opened by Open, and no goroutine, timer or request while idle. Engines of one
+// process share an actor system and, unless told otherwise, an HTTP client.
+package oversqlite

@@ -1,0 +1,170 @@
+package oversqlite
+
+import (
+	"time"
+
+	"github.com/oversqlite/oversqlite/actors"
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// Status is what an engine is doing, why, and what it waits for.
+type Status struct {
+	// Phase is what the engine is doing.
+	Phase Phase
+	// Reason says in a few words why; for a phase that waits, what for. It is for people, not for programs.
+	Reason string
+	// WaitingUntil is when a failed request will be repeated; zero when nothing waits. Kick ends the wait.
+	WaitingUntil time.Time
+	// Attempt counts the failures of the request that waits, from 1; 0 when nothing waits.
+	Attempt int
+	// LastProgressAt is when something last succeeded; zero before anything did.
+	LastProgressAt time.Time
+	// LastError is what last went wrong; nil once a call has succeeded since.
+	LastError error
+
+	// AttachedUser is the user as whom the engine syncs; "" before Attach.
+	AttachedUser string
+	// Pending is the local work that the server does not have, as of the last time the engine looked: rows written while
+	// no call runs are counted with the next one. PendingSyncStatus looks now.
+	Pending StatusPending
+	// Checkpoint is the newest server state that has been applied.
+	Checkpoint int64
+	// RebuildRequired is set while the local state has to be rebuilt; the next sync does it.
+	RebuildRequired bool
+	// UploadBlocked is why uploads are held back, nil when they are not. Downloads go on.
+	UploadBlocked *UploadBlocked
+	// UploadsPaused and DownloadsPaused are the application's own doing.
+	UploadsPaused, DownloadsPaused bool
+	// Failure is set in PhaseFailed: what panicked, and where. Restart brings the engine back.
+	Failure *EngineFailedError
+}
+
+// StatusPending is how much local work waits, and for how long.
+type StatusPending struct {
+	Rows      int64
+	OldestAge time.Duration // since the oldest waiting row was last written; 0 when none waits
+}
+
+// UploadBlocked is why uploads are held back.
+type UploadBlocked struct {
+	Code    string // the server's code, or what is wrong with the row
+	Status  int    // the HTTP status; 0 when it is not the server that refuses
+	Message string
+	Table   string // where known
+	Since   time.Time
+}
+
+// Phase is what an engine is doing.
+type Phase = messages.Phase
+
+// The phases.
+const (
+	PhaseClosed           = messages.PhaseClosed // not open yet, closing, or closed
+	PhaseIdle             = messages.PhaseIdle
+	PhaseOpening          = messages.PhaseOpening
+	PhaseConnecting       = messages.PhaseConnecting
+	PhaseSettling         = messages.PhaseSettling // deciding conflicts
+	PhasePushing          = messages.PhasePushing
+	PhaseReplaying        = messages.PhaseReplaying // fetching back what was committed
+	PhasePulling          = messages.PhasePulling
+	PhaseStagingSnapshot  = messages.PhaseStaging
+	PhaseApplyingSnapshot = messages.PhaseApplying
+	PhaseDetaching        = messages.PhaseDetaching
+	PhaseFailed           = messages.PhaseFailed
+)
+
+// Status returns what the engine is doing. It can be called at any time, also before Open and after Close, and never
+// blocks.
+func (e *Engine) Status() Status { return publicStatus(e.engine.Status()) }
+
+func publicStatus(s actors.Status) Status {
+	p := Status{
+		Phase: s.Phase, Reason: s.Reason, WaitingUntil: s.WaitingUntil, Attempt: s.Attempt,
+		LastProgressAt: s.LastProgressAt, LastError: s.LastError,
+		AttachedUser: s.AttachedUser, Checkpoint: s.Checkpoint, RebuildRequired: s.RebuildRequired,
+		Pending:       StatusPending{Rows: s.Pending.Rows, OldestAge: s.Pending.OldestAge(time.Now())},
+		UploadsPaused: s.UploadsPaused, DownloadsPaused: s.DownloadsPaused,
+		Failure: s.Failure,
+	}
+	if b := s.UploadBlocked; b != nil {
+		u := UploadBlocked(*b)
+		p.UploadBlocked = &u
+	}
+	return p
+}
+
+// Event is something that happened in an engine: one of StateChanged, ProgressMade, TablesChanged, BackoffScheduled and
+// ConflictResolved.
+type Event = actors.Event
+
+// Kind names the type of an Event.
+type Kind = actors.Kind
+
+// The kinds of events.
+const (
+	KindStateChanged     = actors.KindStateChanged
+	KindProgress         = actors.KindProgress
+	KindTablesChanged    = actors.KindTablesChanged
+	KindBackoffScheduled = actors.KindBackoffScheduled
+	KindConflictResolved = actors.KindConflictResolved
+)
+
+// The events.
+type (
+	// StateChanged tells that Status has changed in more than its counts and times: From which phase To which, the new
+	// Reason, and the last error Err.
+	StateChanged = actors.StateChanged
+	// ProgressMade tells how far a push, a pull or a snapshot has come: Phase, Done, Total (0: not known). A slow subscriber
+	// gets the newest of several, and always the last, in which Done equals Total.
+	ProgressMade = actors.Progressed
+	// TablesChanged tells which Tables a transaction of the engine changed, and with what Cause. What the application
+	// writes itself is not told.
+	TablesChanged = actors.TablesChanged
+	// BackoffScheduled tells that a request failed, with what Err, and that it will be repeated, at Until.
+	BackoffScheduled = actors.BackoffScheduled
+	// ConflictResolved tells that a conflict in Table was settled, and how: Resolution.
+	ConflictResolved = actors.ConflictResolved
+)
+
+// Cause is who changed a table.
+type Cause = messages.Cause
+
+// The causes.
+const (
+	CausePushReplay = messages.CausePushReplay // the server's image of what was pushed
+	CausePull       = messages.CausePull
+	CauseSnapshot   = messages.CauseSnapshot
+	CauseConflict   = messages.CauseConflict // a conflict was settled
+	CauseDetach     = messages.CauseDetach
+)
+
+// Subscription delivers events: receive them from C, and Close it. Dropped counts those that found no room.
+type Subscription = actors.Subscription
+
+// SubscribeOption says what a subscription delivers.
+type SubscribeOption func(*subscribeOptions)
+
+type subscribeOptions struct {
+	size  int
+	kinds []Kind
+}
+
+// WithKinds limits a subscription to events of some kinds. Default: all.
+func WithKinds(kinds ...Kind) SubscribeOption {
+	return func(o *subscribeOptions) { o.kinds = append(o.kinds, kinds...) }
+}
+
+// WithBuffer says how many events wait for a subscriber who is slow, at least 4. Default: 64. Beyond that events are dropped and
+// counted; the engine never waits.
+func WithBuffer(n int) SubscribeOption {
+	return func(o *subscribeOptions) { o.size = n }
+}
+
+// Subscribe returns a subscription to the engine's events. It ends with its Close or the engine's.
+func (e *Engine) Subscribe(options ...SubscribeOption) *Subscription {
+	o := subscribeOptions{size: 64}
+	for _, set := range options {
+		set(&o)
+	}
+	return e.engine.Subscribe(max(o.size, 4), o.kinds...)
+}
