@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -195,4 +196,13 @@ func residentKB(tb testing.TB) int64 {
 		}
 	}
 	return 0
+}
+
+// openRaw opens a connection of our kind on a file without an engine.
+func openRaw(path string) (*conn, error) {
+	raw, err := sqlite3.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{raw: raw, stmts: map[string]*sqlite3.Stmt{}}, nil
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -36,7 +37,8 @@ func attachAt(t testing.TB, db *DB, checkpoint int64) {
 
 // put is a row of the main schema as a server sends it; payload is JSON without the key, which is named id.
 func put(table, key, payload string) wire.Row {
-	body := fmt.Sprintf(`{"id":%q`, key)
+	text, _ := json.Marshal(key)
+	body := `{"id":` + string(text)
 	if payload != "" {
 		body += "," + payload
 	}
