@@ -237,6 +237,7 @@ func (m *sessionMachine) finish(err error) {
 	}
 	if err != nil {
 		m.noteError(err)
+		r.result.Sync.State = m.state // as far as it is known: nothing was read at the end
 	} else {
 		m.clearError()
 		m.lastProgressAt = m.now

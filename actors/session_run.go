@@ -257,8 +257,7 @@ func (m *sessionMachine) settled(err error) bool {
 		m.finish(context.Canceled)
 		return false
 	case err != nil:
-		m.noteLoss(err)
-		m.finish(err)
+		m.finish(m.noteLoss(err))
 		return false
 	default:
 		m.lastProgressAt = m.now
@@ -266,12 +265,14 @@ func (m *sessionMachine) settled(err error) bool {
 	}
 }
 
-// noteLoss remembers an attachment that ended by itself.
-func (m *sessionMachine) noteLoss(err error) {
+// noteLoss remembers an attachment that ended by itself, and names the call that met it.
+func (m *sessionMachine) noteLoss(err error) error {
 	var lost *messages.AttachRequiredError
-	if errors.As(err, &lost) {
-		m.user, m.attachReason = "", lost.Reason
+	if !errors.As(err, &lost) {
+		return err
 	}
+	m.user, m.attachReason = "", lost.Reason
+	return &messages.AttachRequiredError{Operation: m.current.verb.String(), Reason: lost.Reason}
 }
 
 func (m *sessionMachine) openDone(e evOpened) {
