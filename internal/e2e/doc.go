@@ -1,0 +1,8 @@
+// Package e2e proves whole engines against a whole server: several devices of one user under faults, and processes
+// that are killed at random moments. Its tests take their length from the environment, so that an ordinary test run
+// stays short and the slow gate runs them in full:
+//
+//	OVERSQLITE_E2E_KILLS     how many times the syncing process is killed (default 25)
+//	OVERSQLITE_E2E_CONVERGE  how long the devices write at random (default 4s)
+//	OVERSQLITE_E2E_SEED      seed of the random writers (default: the clock; always printed)
+package e2e
