@@ -19,7 +19,7 @@ import (
 
 // The rows of the benchmarks: six columns, random version 4 keys.
 const (
-	thingsDDL = `CREATE TABLE things (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, note TEXT, count INTEGER, rating REAL, created_at TEXT)`
+	thingsDDL    = `CREATE TABLE things (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, note TEXT, count INTEGER, rating REAL, created_at TEXT)`
 	thingsUpsert = `INSERT INTO things (id, name, note, count, rating, created_at) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, note = excluded.note, count = excluded.count, rating = excluded.rating, created_at = excluded.created_at`
 	thingNote = "some longer text about the thing, as long as such texts are when nobody limits them"
