@@ -1,0 +1,374 @@
+package sqlite
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/wire"
+)
+
+// sent reads the whole outbox.
+func sent(t testing.TB, db *DB) []wire.PushRow {
+	t.Helper()
+	rows, err := db.OutboxRows(t.Context(), 0, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// outline spells push rows as table, key, op and base.
+func outline(rows []wire.PushRow) (out []string) {
+	for _, r := range rows {
+		out = append(out, fmt.Sprintf("%s %s %s %d", r.Table, r.Key.Value, r.Op, r.BaseRowVersion))
+	}
+	return out
+}
+
+func TestFreezeOrdersAndFixesAPush(t *testing.T) {
+	t.Parallel()
+	db := synced(t, businessDB(t))
+	serverRow(t, db, "users", `'gone', 'n', 'e', 'c', 'u'`, 3)
+	serverRow(t, db, "posts", `'gone', 't', 'c', 'gone', 'c', 'u'`, 4)
+	serverRow(t, db, "users", `'kept', 'n', 'e', 'c', 'u'`, 5)
+	asServer(t, db, `UPDATE _sync_attachment_state SET pending_initialization_id = 'lease'`)
+	exec(t, db, `INSERT INTO users (id, name, email) VALUES ('shortlived', 'n', 'e')`)
+	inTx(t, db,
+		`INSERT INTO teams VALUES ('t1', 'team', 'm1')`,
+		`INSERT INTO posts (id, title, content, author_id) VALUES ('p1', 't', 'c', 'u1')`,
+		`INSERT INTO team_members VALUES ('m1', 'm', 't1')`,
+		`INSERT INTO teams VALUES ('t2', 'team', NULL)`,
+		`INSERT INTO users (id, name, email) VALUES ('u1', 'n', 'e')`,
+		`UPDATE users SET name = 'new' WHERE id = 'kept'`,
+		`DELETE FROM users WHERE id = 'shortlived'`,
+		`DELETE FROM users WHERE id = 'gone'`, `DELETE FROM posts WHERE id = 'gone'`)
+	f := freeze(t, db, local.FreezeRequest{})
+	got := sent(t, db)
+	var flat []string
+	cycle := map[string]bool{"teams": true, "team_members": true}
+	var members []string
+	for _, l := range outline(got) {
+		if cycle[strings.Fields(l)[0]] {
+			members = append(members, l)
+		} else {
+			flat = append(flat, l)
+		}
+	}
+	same(t, "order", flat, []string{"users u1 INSERT 0", "users kept UPDATE 5", "posts p1 INSERT 0", "posts gone DELETE 4", "users gone DELETE 3"})
+	same(t, "order in a cycle", members, []string{"teams t1 INSERT 0", "team_members m1 INSERT 0", "teams t2 INSERT 0"})
+	contract, err := wire.ContractByName(wire.ClassicContract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := contract.NewRequestHash()
+	for i := range got {
+		if err := h.Add(&got[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, "outbox", f.Outbox, local.Outbox{
+		State: local.OutboxPrepared, SourceID: rows(t, db, `SELECT current_source_id FROM _sync_attachment_state`)[0], SourceBundleID: 1,
+		InitializationID: "lease", RequestHash: h.Sum(), RowCount: 8,
+	})
+	var stored local.Outbox
+	if err := db.read(t.Context(), "test", func() (err error) { stored, err = db.outbox(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "stored", stored, f.Outbox)
+	same(t, "dirty", dirty(t, db), []string{})
+	same(t, "states stay", states(t, db), []string{"posts gone 4", "users gone 3", "users kept 5"})
+	same(t, "wire key", rows(t, db, `SELECT DISTINCT wire_key_json FROM _sync_outbox_rows WHERE table_name = 'posts' ORDER BY 1`), []string{`{"id":"gone"}`, `{"id":"p1"}`})
+}
+
+func TestFreezeOfNothing(t *testing.T) {
+	t.Parallel()
+	db := synced(t, testDB(t, usersDDL, "users"))
+	none := local.Frozen{Outbox: local.Outbox{State: local.OutboxNone}}
+	same(t, "empty", freeze(t, db, local.FreezeRequest{}), none)
+	edit(t, db, wire.OpInsert)
+	exec(t, db, `DELETE FROM users`)
+	same(t, "void", freeze(t, db, local.FreezeRequest{}), none)
+	same(t, "dirty", dirty(t, db), []string{})
+	if _, err := db.Freeze(t.Context(), local.FreezeRequest{Contract: "klingon"}); err == nil {
+		t.Error("an unknown contract was taken")
+	}
+	edit(t, db, wire.OpInsert)
+	asServer(t, db, `DELETE FROM _sync_source_state`)
+	if _, err := db.Freeze(t.Context(), local.FreezeRequest{Contract: wire.ClassicContract}); err == nil {
+		t.Error("frozen without a source")
+	}
+}
+
+func TestK8_RealsAreFrozenExactly(t *testing.T) {
+	t.Parallel()
+	db := synced(t, testDB(t, `CREATE TABLE reals (id TEXT PRIMARY KEY NOT NULL, r REAL)`, "reals"))
+	values := []float64{0.1, 1.0 / 3, math.MaxFloat64, math.SmallestNonzeroFloat64, 1e22, 123456789.12345679, -0.30000000000000004, 5e-324, 2.2250738585072014e-308, 9007199254740993}
+	for i, v := range values {
+		exec(t, db, `INSERT INTO reals VALUES (?, ?)`, fmt.Sprint(i), v)
+	}
+	freeze(t, db, local.FreezeRequest{})
+	for i, r := range sent(t, db) {
+		var row struct{ R float64 }
+		if err := json.Unmarshal(r.Payload, &row); err != nil || row.R != values[i] {
+			t.Errorf("%v was frozen as %s (%v)", values[i], r.Payload, err)
+		}
+	}
+	// Frozen, it equals what the server sends back: the push is not dirty again.
+	if err := db.RequeueOutbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range values {
+		b, err := json.Marshal(map[string]any{"id": fmt.Sprint(i), "r": v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cast(t, db, "reals", keyOf(fmt.Sprint(i)), live(2, string(b)))
+	}
+	same(t, "accepted", settle(t, db, 0).Accepted, len(values))
+}
+
+func TestK11_AValueThatCannotBeSentIsNamedAndNothingIsFrozen(t *testing.T) {
+	t.Parallel()
+	const ddl = `CREATE TABLE vs (id BLOB PRIMARY KEY NOT NULL, n INTEGER, r REAL, s TEXT)`
+	for insert, reason := range map[string]string{
+		`INSERT INTO vs VALUES (x'000102030405060708090a0b0c0d0e0f', 9007199254740992, NULL, NULL)`: "integer_out_of_range",
+		`INSERT INTO vs VALUES (x'000102030405060708090a0b0c0d0e0f', NULL, 9e999, NULL)`:            "non_finite_real",
+		`INSERT INTO vs VALUES (x'000102030405060708090a0b0c0d0e0f', NULL, NULL, char(0))`:          "nul_in_text",
+		`INSERT INTO vs VALUES (x'000102030405060708090a0b0c0d0e0f', 'abc', NULL, NULL)`:            "storage_class",
+		`INSERT INTO vs VALUES (x'0001', NULL, NULL, NULL)`:                                         "not_a_uuid",
+	} {
+		db := synced(t, testDB(t, ddl, "vs"))
+		exec(t, db, `INSERT INTO vs VALUES (x'ff0102030405060708090a0b0c0d0e0f', 1, 1, 'fine')`)
+		exec(t, db, insert)
+		before := intents(t, db)
+		_, err := db.Freeze(t.Context(), local.FreezeRequest{Contract: wire.ClassicContract})
+		var value *wire.ValueError
+		var in *local.IntentError
+		if !errors.As(err, &value) || value.Reason != reason || !errors.As(err, &in) || in.Table != "vs" {
+			t.Errorf("%s: %v", reason, err)
+			continue
+		}
+		same(t, "intents", intents(t, db), before)
+		// Deleting the row is enough, whatever was tried before.
+		exec(t, db, `DELETE FROM vs WHERE lower(hex(id)) = ?`, strings.Split(in.KeyJSON, `"`)[3])
+		same(t, "frozen", freeze(t, db, local.FreezeRequest{}).Outbox.RowCount, int64(1))
+	}
+}
+
+func TestFreezeReadsTheRowWhenTheChangeIsOlderThanItsColumns(t *testing.T) {
+	t.Parallel()
+	db := synced(t, testDB(t, usersDDL, "users"))
+	edit(t, db, wire.OpInsert)
+	asServer(t, db, `UPDATE _sync_dirty_rows SET payload = '{"id":"u1"}'`)
+	if _, err := db.Freeze(t.Context(), local.FreezeRequest{Contract: wire.ClassicContract}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "pushed", string(sent(t, db)[0].Payload), `{"id":"u1","name":"mine"}`)
+	if err := db.RequeueOutbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asServer(t, db, `UPDATE _sync_dirty_rows SET payload = '{"id":"u1"}'`, `DELETE FROM users`)
+	var in *local.IntentError
+	if _, err := db.Freeze(t.Context(), local.FreezeRequest{Contract: wire.ClassicContract}); !errors.As(err, &in) {
+		t.Errorf("a change of no row: %v", err)
+	}
+}
+
+func TestFreezeBounds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		req  local.FreezeRequest
+		want []int64
+	}{
+		"none":             {local.FreezeRequest{}, []int64{10}},
+		"rows":             {local.FreezeRequest{MaxRows: 4}, []int64{4, 4, 2}},
+		"exactly":          {local.FreezeRequest{MaxRows: 10}, []int64{10}},
+		"bytes":            {local.FreezeRequest{MaxBytes: 3 * int64(len(`{"id":"u0","name":"mine"}`))}, []int64{3, 3, 3, 1}},
+		"less than one":    {local.FreezeRequest{MaxBytes: 1, MaxRows: 2}, []int64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
+		"rows before size": {local.FreezeRequest{MaxBytes: 1000, MaxRows: 9}, []int64{9, 1}},
+	} {
+		db := synced(t, testDB(t, usersDDL, "users"))
+		for i := range 10 {
+			exec(t, db, `INSERT INTO users VALUES (?, 'mine')`, fmt.Sprintf("u%d", i))
+		}
+		var got []int64
+		for more := true; more; {
+			f := freeze(t, db, c.req)
+			got = append(got, f.Outbox.RowCount)
+			more = f.More
+			commit(t, db)
+		}
+		same(t, name, got, c.want)
+		same(t, "dirty", len(dirty(t, db)), 0)
+	}
+}
+
+// commit makes the outbox what the server has, as a replay would.
+func commit(t testing.TB, db *DB) {
+	t.Helper()
+	err := db.write(t.Context(), "test", relaxed, func() error {
+		for _, sql := range []string{
+			`INSERT INTO _sync_row_state (schema_name, table_name, key_json, row_version, deleted)
+SELECT schema_name, table_name, key_json, source_bundle_id, op = 'DELETE' FROM _sync_outbox_rows WHERE true
+ON CONFLICT DO UPDATE SET row_version = excluded.row_version, deleted = excluded.deleted`,
+			`DELETE FROM _sync_base_rows WHERE (table_name, key_json) IN (SELECT table_name, key_json FROM _sync_outbox_rows)`,
+			`UPDATE _sync_source_state SET next_source_bundle_id = next_source_bundle_id + 1`,
+		} {
+			if err := db.conn.run(sql); err != nil {
+				return err
+			}
+		}
+		return db.clearOutbox()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// graphDDL has a chain, a self-reference and a cycle of two tables.
+const graphDDL = `
+CREATE TABLE roots (id TEXT PRIMARY KEY NOT NULL, v TEXT);
+CREATE TABLE nodes (id TEXT PRIMARY KEY NOT NULL, root TEXT REFERENCES roots(id) DEFERRABLE INITIALLY DEFERRED,
+  parent TEXT REFERENCES nodes(id) DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE xs (id TEXT PRIMARY KEY NOT NULL, y TEXT REFERENCES ys(id) DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE ys (id TEXT PRIMARY KEY NOT NULL, x TEXT REFERENCES xs(id) DEFERRABLE INITIALLY DEFERRED,
+  node TEXT REFERENCES nodes(id) DEFERRABLE INITIALLY DEFERRED);`
+
+// graphRefs are its references: table and column, table referred to.
+var graphRefs = []struct{ table, column, parent string }{
+	{"nodes", "root", "roots"}, {"nodes", "parent", "nodes"}, {"xs", "y", "ys"}, {"ys", "x", "xs"}, {"ys", "node", "nodes"},
+}
+
+// randomEdits makes local changes that leave no dangling reference.
+func randomEdits(t *rapid.T, tb testing.TB, db *DB, n int) {
+	id := rapid.IntRange(0, 9)
+	tables := []string{"roots", "nodes", "xs", "ys"}
+	for range n {
+		table := rapid.SampledFrom(tables).Draw(t, "table")
+		at := fmt.Sprint(id.Draw(t, "id"))
+		var statements []string
+		put := func(table, at string) {
+			statements = append(statements, fmt.Sprintf(`INSERT INTO %s (id) VALUES ('%s') ON CONFLICT DO NOTHING`, table, at))
+		}
+		if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
+			for _, r := range graphRefs {
+				if r.parent == table {
+					statements = append(statements, fmt.Sprintf(`UPDATE %s SET %s = NULL WHERE %[2]s = '%s' AND %d`, r.table, r.column, at, rapid.IntRange(0, 1).Draw(t, "away")),
+						fmt.Sprintf(`DELETE FROM nodes WHERE '%s' = 'nodes' AND parent = '%s' AND id <> '%[2]s' AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.parent = nodes.id) AND NOT EXISTS (SELECT 1 FROM ys WHERE node = nodes.id)`, table, at),
+						fmt.Sprintf(`UPDATE %s SET %s = NULL WHERE %[2]s = '%s'`, r.table, r.column, at))
+				}
+			}
+			statements = append(statements, fmt.Sprintf(`DELETE FROM %s WHERE id = '%s'`, table, at))
+		} else {
+			put(table, at)
+			for _, r := range graphRefs {
+				if r.table == table && rapid.Bool().Draw(t, "refer") {
+					to := fmt.Sprint(id.Draw(t, "to"))
+					put(r.parent, to)
+					statements = append(statements, fmt.Sprintf(`UPDATE %s SET %s = '%s' WHERE id = '%s'`, table, r.column, to, at))
+				}
+			}
+		}
+		inTx(tb, db, statements...)
+	}
+}
+
+// graphServer is a model of a server: rows by table and key, and deferred foreign keys checked at the end of a bundle.
+type graphServer map[string]map[string]any
+
+func (s graphServer) apply(t *rapid.T, rows []wire.PushRow) {
+	for _, r := range rows {
+		at := r.Table + " " + r.Key.Value
+		_, here := s[at]
+		if here != (r.Op != wire.OpInsert) {
+			t.Fatalf("%s of %s, which the server has: %t", r.Op, at, here)
+		}
+		if r.Op == wire.OpDelete {
+			delete(s, at)
+			continue
+		}
+		row := map[string]any{}
+		if err := json.Unmarshal(r.Payload, &row); err != nil {
+			t.Fatal(err)
+		}
+		s[at] = row
+	}
+	for at, row := range s {
+		for _, r := range graphRefs {
+			if to, ok := row[r.column].(string); ok && strings.HasPrefix(at, r.table+" ") && s[r.parent+" "+to] == nil {
+				t.Fatalf("%s.%s refers to %s %s, which is not there", at, r.column, r.parent, to)
+			}
+		}
+	}
+}
+
+// Whatever the bounds, and whatever refers to what, each bundle alone leaves the server without a dangling reference,
+// and all of them together leave it with the local content.
+func TestFreezeCutsWhereNoForeignKeyBreaks(t *testing.T) {
+	t.Parallel()
+	db := synced(t, testDB(t, graphDDL, "roots", "nodes", "xs", "ys"))
+	cuts := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		asServer(t, db, `DELETE FROM roots`, `DELETE FROM nodes`, `DELETE FROM xs`, `DELETE FROM ys`, `DELETE FROM _sync_row_state`,
+			`DELETE FROM _sync_dirty_rows`, `DELETE FROM _sync_base_rows`, `DELETE FROM _sync_outbox_rows`,
+			`UPDATE _sync_outbox_bundle SET state = 'none', row_count = 0`, `DELETE FROM _sync_engine_state WHERE name = 'frozen_contract'`)
+		server := graphServer{}
+		for range rapid.IntRange(1, 3).Draw(rt, "pushes") {
+			randomEdits(rt, t, db, rapid.IntRange(1, 12).Draw(rt, "edits"))
+			if rapid.Bool().Draw(rt, "settle") {
+				settle(t, db, 0)
+			}
+			if rapid.IntRange(0, 3).Draw(rt, "requeue") == 0 {
+				freeze(t, db, local.FreezeRequest{})
+				randomEdits(rt, t, db, 2)
+				if err := db.RequeueOutbox(t.Context()); err != nil {
+					rt.Fatal(err)
+				}
+				verify(t, db)
+			}
+			req := local.FreezeRequest{MaxRows: int64(rapid.IntRange(0, 5).Draw(rt, "rows")), MaxBytes: int64(rapid.SampledFrom([]int{0, 0, 1, 90}).Draw(rt, "bytes"))}
+			for more := true; more; {
+				f := freeze(t, db, req)
+				if more = f.More; more {
+					cuts++
+				}
+				if f.Outbox.State == local.OutboxNone {
+					break
+				}
+				server.apply(rt, sent(t, db))
+				commit(t, db)
+			}
+			if left := dirty(t, db); len(left) > 0 {
+				rt.Fatalf("left dirty: %v", left)
+			}
+		}
+		here := 0
+		for _, table := range []string{"roots", "nodes", "xs", "ys"} {
+			here += int(number(t, db, `SELECT COUNT(*) FROM `+table))
+		}
+		if here != len(server) {
+			rt.Fatalf("%d rows here, %d there", here, len(server))
+		}
+	})
+	if cuts == 0 {
+		t.Error("nothing was ever cut: the property was not tested")
+	}
+}
+
+// A reference to another column than the key does not say who is meant: such a group goes in one piece.
+func TestFreezeKeepsAGroupTogetherThatItCannotLookInto(t *testing.T) {
+	t.Parallel()
+	db := synced(t, testDB(t, `CREATE TABLE nodes (id TEXT PRIMARY KEY NOT NULL, code TEXT UNIQUE, parent TEXT REFERENCES nodes(code))`, "nodes"))
+	for i := range 6 {
+		exec(t, db, `INSERT INTO nodes VALUES (?1, ?1, ?1)`, fmt.Sprint(i))
+	}
+	f := freeze(t, db, local.FreezeRequest{MaxRows: 2})
+	same(t, "rows", []any{f.Outbox.RowCount, f.More}, []any{int64(6), false})
+}
