@@ -152,6 +152,29 @@ func TestK5_K11_ValuesTheWireCannotCarryAreRefused(t *testing.T) {
 	}
 }
 
+// TestK4_LocalAndWireBytesAreNotMixedUp: the same bytes are hexadecimal here and base64 there, and text that is valid
+// as both means what its form says.
+func TestK4_LocalAndWireBytesAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	table := &Table{Schema: "main", Name: "files", Columns: []Column{{"data", KindBlob}}}
+	local := []byte(`{"data":"deadbeef"}`)
+	held, err := NewLocalDecoder(table).Decode(local)
+	if err != nil || string(held[0].Bytes) != "\xde\xad\xbe\xef" {
+		t.Fatalf("%v, %v", held, err)
+	}
+	payload, err := classic{}.AppendPayload(nil, table, held)
+	if err != nil || string(payload) != `{"data":"3q2+7w=="}` {
+		t.Fatalf("%s, %v", payload, err)
+	}
+	got, err := classic{}.NewRowDecoder(table).Decode(payload)
+	if err != nil || !SameValues(got, held) || string(AppendLocal(nil, table, got)) != string(local) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err = (classic{}).NewRowDecoder(table).Decode(local); err != nil || SameValues(got, held) {
+		t.Errorf("read as the other form: %v, %v", got, err)
+	}
+}
+
 func TestRowDecoder(t *testing.T) {
 	t.Parallel()
 	uuid := []byte("0123456789abcdef")

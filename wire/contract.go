@@ -26,8 +26,9 @@ type Contract interface {
 	// SameImage reports whether the committed payload is what the frozen one asked for, once the spelling
 	// differences that a server may introduce are set aside (classic: numbers as float64, times as instants).
 	SameImage(t *Table, frozen, committed []byte) (bool, error)
-	// LosslessPayload reports whether every value of a pushed payload is certain to come back from the server
-	// byte for byte the same, so that the bundle hash of a push can be predicted without fetching it.
+	// LosslessPayload reports whether the bundle hash proves a payload that AppendPayload wrote: no other content
+	// that the server can hold in its place has the same hash. Where it is true of every row of a push, a commit
+	// whose hash is the one predicted from the frozen rows need not be fetched.
 	LosslessPayload(t *Table, payload []byte) bool
 
 	NewBundleHash() BundleHash

@@ -60,6 +60,9 @@ func (h *rowHash) end() {
 	if len(h.buf) >= hashFlush {
 		h.sum.Write(h.buf)
 		h.buf = h.buf[:0]
+		if cap(h.buf) > maxScratch {
+			h.buf = nil
+		}
 	}
 }
 

@@ -186,8 +186,8 @@ func TestLocalFormIsExact(t *testing.T) {
 	}
 }
 
-// TestLocalRealsOfSQLite checks the layout of simple reals byte by byte and random ones by value.
-func TestLocalRealsOfSQLite(t *testing.T) {
+// TestK8_RealsKeepAllTheirDigits checks the layout of simple reals byte by byte and random ones by value.
+func TestK8_RealsKeepAllTheirDigits(t *testing.T) {
 	t.Parallel()
 	q := newSQLiteTable(t)
 	s, _, err := q.conn.Prepare("SELECT printf('%!.17g', ?1)")

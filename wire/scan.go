@@ -27,8 +27,15 @@ type scanner struct {
 	faultAt   int
 }
 
+// maxScratch bounds what is kept between documents: one row with a large value must not hold its size for ever.
+const maxScratch = 1 << 20
+
 func (s *scanner) reset(b []byte) {
-	*s = scanner{b: b, carryUTF8: s.carryUTF8, arena: s.arena[:0]}
+	arena := s.arena[:0]
+	if cap(arena) > maxScratch {
+		arena = nil
+	}
+	*s = scanner{b: b, carryUTF8: s.carryUTF8, arena: arena}
 }
 
 // fail records the first fault and moves to the end, where every other call fails as well.
