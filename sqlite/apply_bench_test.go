@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/ncruces/go-sqlite3"
+	"golang.org/x/sys/unix"
 
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -106,6 +107,8 @@ func floor(b *testing.B, rows []wire.Row) float64 {
 // meter measures the time and the allocations of the parts of a benchmark between begin and end.
 type meter struct {
 	rows   int
+	cpu    time.Duration // of the process, what a machine with other work to do still tells
+	began  time.Duration
 	took   time.Duration
 	allocs uint64
 	start  time.Time
@@ -115,11 +118,13 @@ type meter struct {
 func (m *meter) begin() {
 	runtime.GC()
 	runtime.ReadMemStats(&m.before)
+	m.began = processTime()
 	m.start = time.Now()
 }
 
 func (m *meter) end(rows int) {
 	m.took += time.Since(m.start)
+	m.cpu += processTime() - m.began
 	var after runtime.MemStats
 	runtime.ReadMemStats(&after)
 	m.allocs += after.Mallocs - m.before.Mallocs
@@ -130,6 +135,7 @@ func (m *meter) report(b *testing.B, floor float64) {
 	b.Helper()
 	rate := float64(m.rows) / m.took.Seconds()
 	b.ReportMetric(rate, "rows/s")
+	b.ReportMetric(float64(m.rows)/m.cpu.Seconds(), "rows/cpu-s")
 	b.ReportMetric(float64(m.allocs)/float64(m.rows), "allocs/row")
 	b.ReportMetric(floor, "floor-rows/s")
 	b.ReportMetric(rate/floor, "of-floor")
@@ -177,6 +183,15 @@ func BenchmarkPull(b *testing.B) {
 		}
 	}
 	m.report(b, floor(b, all))
+}
+
+// processTime is the processor time that this process has used.
+func processTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // residentKB is the resident memory of the process, of which SQLite's is a part that Go does not count.

@@ -75,12 +75,12 @@ func (db *DB) verifyStage(c wire.Contract, meta *wire.BundleMeta) error {
 				return bad("rows of the bundle are missing")
 			}
 			n++
-			if meta.Hash == "" {
-				return nil
-			}
 			t := db.byName[string(s.ColumnRawText(2))]
 			if t == nil {
 				return bad("a row of a table that is not synced here")
+			}
+			if meta.Hash == "" {
+				return nil
 			}
 			row = wire.Row{Schema: t.Schema, Table: t.Name, Key: wire.Key{Column: t.KeyColumn().Name, Value: s.ColumnText(3)},
 				Op: opOf(s.ColumnRawText(4)), RowVersion: s.ColumnInt64(5)}
