@@ -11,7 +11,7 @@ import (
 // database is what the writer drives; *sqlite.DB is the one implementation outside tests. Each method is one
 // transaction and mirrors the command of the same name.
 type database interface {
-	LoadState(ctx context.Context) (local.State, error)
+	State(ctx context.Context) (local.State, error)
 
 	AttachSeeding(ctx context.Context, userID, initializationID string, contract wire.ContractName) error
 	AttachEmpty(ctx context.Context, userID string, contract wire.ContractName) error
@@ -55,7 +55,7 @@ type database interface {
 func execute(ctx context.Context, db database, command messages.Command) (any, error) {
 	switch c := command.(type) {
 	case messages.LoadState:
-		return db.LoadState(ctx)
+		return db.State(ctx)
 
 	case messages.AttachSeeding:
 		return nil, db.AttachSeeding(ctx, c.UserID, c.InitializationID, c.Contract)
