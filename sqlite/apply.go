@@ -96,8 +96,8 @@ func (db *DB) attempts(ctx context.Context, op string, rows int, fn func(careful
 	return stop
 }
 
-// bulkRows is from how many rows on it pays to switch triggers off, for which every statement is compiled anew.
-const bulkRows = 500
+// quietRows is from how many rows on it pays to switch triggers off, for which every statement is compiled anew.
+const quietRows = 500
 
 // prepareBulk prepares the connection for rows of the server. The returned function undoes what must not last.
 //
@@ -112,7 +112,7 @@ func (db *DB) prepareBulk(rows int) (undo func(), err error) {
 	if err := db.conn.raw.Exec(scratch); err != nil {
 		return undo, err
 	}
-	if rows < bulkRows {
+	if rows < quietRows {
 		return undo, nil
 	}
 	theirs, err := db.appHasTriggers()
