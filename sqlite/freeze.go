@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -20,6 +21,19 @@ func enough(err error) error {
 	}
 	return err
 }
+
+// bulkRows is from how many rows on the outbox's index on keys is built after the rows.
+const bulkRows = 20_000
+
+// outboxKeyIndex is the definition of that index.
+var outboxKeyIndex = func() string {
+	for _, ddl := range metadata {
+		if strings.Contains(ddl, `idx_sync_outbox_rows_key `) {
+			return ddl
+		}
+	}
+	panic("sqlite: the outbox has no index on its keys")
+}()
 
 // Freeze moves dirty rows into the outbox as the next push of the current source, in one durable transaction: their
 // order, operations, bases, wire form and request hash are fixed from then on. Row states stay as they are.
@@ -156,6 +170,18 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 		return err
 	}
 	defer func() { err = errors.Join(err, f.insert.Reset(), f.insert.ClearBindings()) }()
+	// A large index with keys in random order is built far faster from all of them than row by row.
+	bulk := f.dirty >= bulkRows && (f.req.MaxRows <= 0 || f.req.MaxRows >= bulkRows) && f.req.MaxBytes <= 0
+	if bulk {
+		if err := f.db.conn.run(`DROP INDEX idx_sync_outbox_rows_key`); err != nil {
+			return err
+		}
+		defer func() {
+			if err == nil {
+				err = f.db.conn.run(outboxKeyIndex)
+			}
+		}()
+	}
 	groups := f.db.freezeGroups()
 	for _, g := range groups {
 		if err := f.group(g, false); err != nil || f.cut {
@@ -176,7 +202,12 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.db.conn.each(g.query(deletions), func(s *sqlite3.Stmt) error {
+	args := []any{f.db.cfg.Schema}
+	limited := f.req.MaxRows > 0 && !g.cyclic // where rows cannot be parted, more than the bound may be wanted
+	if limited {
+		args = append(args, f.req.MaxRows-f.box.RowCount+int64(len(f.left))+1)
+	}
+	_, err = f.db.conn.each(g.query(deletions, limited), func(s *sqlite3.Stmt) error {
 		t := g.tables[s.ColumnInt(0)]
 		key := s.ColumnText(1)
 		if len(f.left) > 0 && f.left[local.IntentKey{Table: t.Name, KeyJSON: key}] {
@@ -200,7 +231,7 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 		}
 		fence.pass(ordinal)
 		return f.add(t, key, &row)
-	}, literalSchema(f.db)...)
+	}, args...)
 	return enough(err)
 }
 

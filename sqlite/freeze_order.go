@@ -43,8 +43,9 @@ func (db *DB) freezeGroups() (groups []freezeGroup) {
 }
 
 // query selects the group's dirty rows in order: index of the table, key, base, payload, deleted mark of the row
-// state, ordinal.
-func (g freezeGroup) query(deletions bool) string {
+// state, ordinal. A limited query takes how many at most, and costs no more than a scan for the rows behind them; the
+// other one joins before it sorts, while both tables are read in the order of their keys.
+func (g freezeGroup) query(deletions, limited bool) string {
 	which := make([]string, len(g.tables))
 	names := make([]string, len(g.tables))
 	for i, t := range g.tables {
@@ -55,14 +56,17 @@ func (g freezeGroup) query(deletions bool) string {
 	if deletions {
 		condition = `d.payload IS NULL`
 	}
+	dirty := `_sync_dirty_rows d`
+	where := fmt.Sprintf(`d.schema_name = ? AND d.table_name IN (%s) AND %s`, strings.Join(names, `, `), condition)
+	if limited {
+		dirty, where = `(SELECT * FROM `+dirty+` WHERE `+where+` ORDER BY d.dirty_ordinal LIMIT ?) d`, `1`
+	}
 	return fmt.Sprintf(`SELECT CASE d.table_name%s END, d.key_json, d.base_row_version, d.payload, r.deleted, d.dirty_ordinal
-FROM _sync_dirty_rows d
+FROM %s
   LEFT JOIN _sync_row_state r ON r.schema_name = d.schema_name AND r.table_name = d.table_name AND r.key_json = d.key_json
-WHERE d.schema_name = ? AND d.table_name IN (%s) AND %s
-ORDER BY d.dirty_ordinal`, strings.Join(which, ``), strings.Join(names, `, `), condition)
+WHERE %s
+ORDER BY d.dirty_ordinal`, strings.Join(which, ``), dirty, where)
 }
-
-func literalSchema(db *DB) []any { return []any{db.cfg.Schema} }
 
 // fence tells where a group's rows may be cut. Rows at ordinals from…to cannot be parted: the first needs the last.
 type fence struct {

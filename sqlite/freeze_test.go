@@ -372,3 +372,45 @@ func TestFreezeKeepsAGroupTogetherThatItCannotLookInto(t *testing.T) {
 	f := freeze(t, db, local.FreezeRequest{MaxRows: 2})
 	same(t, "rows", []any{f.Outbox.RowCount, f.More}, []any{int64(6), false})
 }
+
+// Rows that were edited before they were deleted are deleted in the order of those edits, which can put a parent in
+// front of its child: the two cannot be parted.
+func TestFreezeDoesNotPartADeletedParentFromItsChild(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{true, false} {
+		db := synced(t, testDB(t, graphDDL, "roots", "nodes", "xs", "ys"))
+		serverRow(t, db, "nodes", `'p', NULL, NULL`, 1)
+		serverRow(t, db, "nodes", `'c', NULL, 'p'`, 1)
+		serverRow(t, db, "nodes", `'z', NULL, NULL`, 1)
+		exec(t, db, `UPDATE nodes SET parent = 'z' WHERE id = 'p'`)
+		exec(t, db, `DELETE FROM nodes WHERE id = 'c'`)
+		exec(t, db, `DELETE FROM nodes WHERE id = 'p'`)
+		exec(t, db, `DELETE FROM nodes WHERE id = 'z'`)
+		if !known {
+			asServer(t, db, `DELETE FROM _sync_base_rows`)
+		}
+		f := freeze(t, db, local.FreezeRequest{MaxRows: 1})
+		want := []string{"nodes p DELETE 1", "nodes c DELETE 1"}
+		if !known {
+			want = append(want, "nodes z DELETE 1") // it may be anybody's parent
+		}
+		same(t, "first bundle", outline(sent(t, db)), want)
+		same(t, "more", f.More, known)
+	}
+}
+
+// A push so large that its index is built at the end leaves the same database as any other.
+func TestFreezeInBulkKeepsTheIndex(t *testing.T) {
+	t.Parallel()
+	db := dirtyItems(t, bulkRows)
+	index := func() []string {
+		return rows(t, db, `SELECT sql FROM sqlite_schema WHERE name = 'idx_sync_outbox_rows_key'`)
+	}
+	before := index()
+	same(t, "rows", freeze(t, db, local.FreezeRequest{}).Outbox.RowCount, int64(bulkRows))
+	same(t, "index", index(), before)
+	// The triggers find the frozen rows by it.
+	exec(t, db, `UPDATE items SET note = 'later' WHERE rowid <= 10`)
+	same(t, "edited since", number(t, db, `SELECT COUNT(*) FROM _sync_dirty_rows JOIN _sync_outbox_rows USING (schema_name, table_name, key_json)`), int64(10))
+	same(t, "integrity", rows(t, db, `PRAGMA integrity_check`), []string{"ok"})
+}
