@@ -1,6 +1,8 @@
 package devserver
 
 import (
+	"errors"
+
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/wire"
@@ -89,7 +91,9 @@ func (st *store) writeBundle(source string, sourceBundleID int64, changes []chan
 			ON CONFLICT DO UPDATE SET version = excluded.version, deleted = excluded.deleted`, ch.table.full, ch.key, meta.Seq, row.Op == wire.OpDelete); err != nil {
 			return meta, err
 		}
-		meta.RowCount++
+		if meta.RowCount++; meta.RowCount > maxPushRows {
+			return meta, errors.New("devserver: too many rows for a bundle")
+		}
 	}
 	if meta.RowCount == 0 {
 		return meta, nil

@@ -49,7 +49,9 @@ func TestLeaseGuardsPushes(t *testing.T) {
 	clock := newClock()
 	s, web := start(t, devserver.Config{Now: clock.Now, LeaseTTL: 10 * time.Second})
 	a := newDevice(t, s, web, "u", "a")
-	create := func(lease string) object { return object{"source_bundle_id": 1, "planned_row_count": 1, "initialization_id": lease} }
+	create := func(lease string) object {
+		return object{"source_bundle_id": 1, "planned_row_count": 1, "initialization_id": lease}
+	}
 	lease, _ := a.connect(true)["initialization_id"].(string)
 
 	// Every step of a push extends the lease.

@@ -105,6 +105,13 @@ func TestExecWriteFailures(t *testing.T) {
 	if err := s.ExecWrite(ctx, "u", "w", func(tx *sql.Tx) error { return errors.Join(insert(tx), run(`ROLLBACK`)(tx)) }); err == nil {
 		t.Error("a transaction that fn undid itself was committed")
 	}
+	// What fn wrote after undoing the transaction itself cannot be taken back, but no bundle is made of it.
+	if err := s.ExecWrite(ctx, "undoer", "w", func(tx *sql.Tx) error { return errors.Join(insert(tx), run(`ROLLBACK`)(tx), insert(tx)) }); err == nil {
+		t.Error("a transaction that fn undid itself was committed")
+	}
+	if info, err := s.Scope(ctx, "undoer"); err != nil || info.LastBundleSeq != 0 {
+		t.Error(info, err)
+	}
 	if err := s.ExecWrite(ctx, "u", "w", run(`INSERT INTO posts (id, title, content, author_id) VALUES ('`+uid(1)+`', 't', 'c', '`+uid(9)+`')`)); err == nil {
 		t.Error("a dangling reference was committed")
 	}

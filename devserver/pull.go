@@ -228,7 +228,7 @@ func (s *Server) committedRows(c *call) error {
 		if from > 0 && read > 0 {
 			rows = rows[1:] // the comma
 		}
-		next := max(after, 0)
+		next := after // a bundle has rows, so only a page after the last one is empty
 		if read > 0 {
 			next = from + read - 1
 		}

@@ -50,10 +50,8 @@ func (s *Server) pushCreate(c *call) error {
 			}
 			push := &pushSession{source: c.source, sourceBundleID: in.SourceBundleID, planned: in.PlannedRowCount, leaseID: in.InitializationID}
 			session := &session{user: c.user, expires: now.Add(s.cfg.PushSessionTTL), push: push}
-			for _, old := range s.sessions.sweep(c.user, now, s.cfg.PushSessionTTL, push.supersedes) {
-				if err := st.drop(old); err != nil {
-					return err
-				}
+			if err := s.sweep(st, c.user, now, push.supersedes); err != nil {
+				return err
 			}
 			s.sessions.add(session)
 			// The next expected ordinal is zero, which the reference server leaves out.

@@ -50,11 +50,19 @@ func TestPushCreateChecks(t *testing.T) {
 	}
 	create(1, 1, 409, "history_pruned")
 	create(4, 1, 409, "source_sequence_out_of_order")
+	other := newDevice(t, s, web, "u", "other")
+	other.push(userRow("INSERT", 3, 0, "x"))
+	if err := s.SetRetentionFloor("u", 3); err != nil {
+		t.Fatal(err)
+	}
+	create(2, 1, 409, "history_pruned") // the last of its source
+	d.next = 3
+	d.push(userRow("INSERT", 4, 0, "x"))
 
 	// A retired source: its committed tuples are answered, the rest is refused whatever its number.
 	d.do("POST", "/sync/snapshot-sessions", object{"source_replacement": object{"previous_source_id": "s", "new_source_id": "s2", "reason": "history_pruned"}}, 200, "")
-	create(2, 1, 200, "")
-	for _, n := range []int{1, 3, 9} {
+	create(3, 1, 200, "")
+	for _, n := range []int{1, 4, 9} {
 		if refused := create(n, 1, 409, "source_retired"); refused["source_id"] != "s" || refused["replaced_by_source_id"] != "s2" {
 			t.Error(refused)
 		}
@@ -349,6 +357,17 @@ func TestOwnSchema(t *testing.T) {
 	d.refused(500, "push_session_commit_failed", tagRow("INSERT", "c", 0, 3, object{}))
 	// The trigger undoes the only row.
 	d.refused(400, "push_commit_invalid", tagRow("INSERT", "c", 0, 13, nil))
+	// A row that a REPLACE evicts through the unique value is seen as deleted.
+	if err := s.ExecWrite(t.Context(), "u", "w", func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT OR REPLACE INTO tag VALUES ('evicts', 2, 0)`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := json.Marshal(list(d.do("GET", "/sync/committed-bundles/2/rows", nil, 200, "")["rows"])); !strings.Contains(string(got), `{"name":"b"},"op":"DELETE"`) ||
+		!strings.Contains(string(got), `"payload":{"hot":false,"name":"evicts","slot":2}`) {
+		t.Errorf("%s", got)
+	}
 	rows, err := s.Rows(t.Context(), "u", "n.tag")
 	if err != nil || len(rows) != 2 || string(rows[0]) != `{"hot":true,"name":"any text: \" \\ é","slot":1}` {
 		t.Errorf("%s %v", rows, err)
@@ -357,22 +376,22 @@ func TestOwnSchema(t *testing.T) {
 		return object{"schema": "n", "table": "doc", "op": op, "key": object{"id": uid(n)}, "base_row_version": base,
 			"payload": object{"id": uid(n), "title": "d", "parent": parent}}
 	}
-	d.push(doc("INSERT", 1, 0, nil), doc("INSERT", 2, 0, uid(1)))
+	d.push(doc("INSERT", 2, 0, uid(1)), doc("INSERT", 1, 0, nil)) // the child first: every foreign key waits
 	if err := s.ExecWrite(t.Context(), "u", "writer", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`DELETE FROM doc WHERE parent IS NULL`)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	bundle := list(d.do("GET", "/sync/committed-bundles/3/rows", nil, 200, "")["rows"])
+	bundle := list(d.do("GET", "/sync/committed-bundles/4/rows", nil, 200, "")["rows"])
 	raw, _ := json.Marshal(bundle)
-	want := fmt.Sprintf(`[{"key":{"id":%q},"op":"DELETE","row_version":3,"schema":"n","table":"doc"},`+
-		`{"key":{"id":%q},"op":"UPDATE","payload":{"id":%q,"parent":null,"title":"d"},"row_version":3,"schema":"n","table":"doc"}]`, uid(1), uid(2), uid(2))
+	want := fmt.Sprintf(`[{"key":{"id":%q},"op":"DELETE","row_version":4,"schema":"n","table":"doc"},`+
+		`{"key":{"id":%q},"op":"UPDATE","payload":{"id":%q,"parent":null,"title":"d"},"row_version":4,"schema":"n","table":"doc"}]`, uid(1), uid(2), uid(2))
 	if string(raw) != want {
 		t.Errorf("a set-null cascade:\n%s\n%s", raw, want)
 	}
 	// The key conflicts are told in wire form, and a snapshot finds BLOB keys.
-	if c := d.refused(409, "push_conflict", doc("UPDATE", 2, 1, nil))["conflict"].(object); c["server_row"].(object)["id"] != uid(2) {
+	if c := d.refused(409, "push_conflict", doc("UPDATE", 2, 3, nil))["conflict"].(object); c["server_row"].(object)["id"] != uid(2) {
 		t.Error(c)
 	}
 	snapshot := d.do("POST", "/sync/snapshot-sessions", nil, 200, "")

@@ -1,9 +1,11 @@
 package devserver_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -229,8 +231,9 @@ func TestManyUsers(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		status := newDevice(t, s, web, "u", "s").do("GET", "/syncx/status", nil, 200, "")
-		if status["users"] != 24.0 || status["open_databases"].(float64) > 3 {
+		d := newDevice(t, s, web, "one more", "s")
+		d.connect(false) // puts out who was busy when he should have gone
+		if status := d.do("GET", "/syncx/status", nil, 200, ""); status["users"] != 25.0 || status["open_databases"].(float64) > 3 {
 			t.Errorf("status %v", status)
 		}
 	}
@@ -252,5 +255,45 @@ func TestIdleUsersAreClosed(t *testing.T) {
 	}
 	if newDevice(t, s, web, "a", "s").connect(false)["resolution"] != "remote_authoritative" {
 		t.Error("an idle user in memory lost its scope")
+	}
+}
+
+// TestInMemoryLeavesNothing closes a server that held some tens of megabytes. Not parallel: it looks at the heap.
+func TestInMemoryLeavesNothing(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	s, err := devserver.New(devserver.Config{InMemory: true, MaxOpenUsers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 4 {
+		if err := s.ExecWrite(t.Context(), fmt.Sprint(n), "w", func(tx *sql.Tx) error {
+			for i := range 4 {
+				if _, err := tx.Exec(`INSERT INTO files VALUES (?, 'f', zeroblob(1000000))`, uid(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held := heap(); held < before+30<<20 {
+		t.Fatalf("the test sees only %d bytes of the databases", held-before)
+	}
+	if err := s.Forget("0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := heap(); after > before+4<<20 {
+		t.Errorf("%d bytes are left", after-before)
 	}
 }

@@ -90,19 +90,35 @@ func (d *sessions) current(id, user, kind string, push bool, now time.Time) (*se
 	return s, err
 }
 
-// sweep returns the user's sessions that superseded matches or that expired longer than keep ago, taken out of the
-// directory. The caller holds the user's database and deletes their rows.
-func (d *sessions) sweep(user string, now time.Time, keep time.Duration, superseded func(*session) bool) []*session {
+// takeOld takes those of the user's sessions out of the directory that superseded matches or that have been expired
+// for as long as they lived.
+func (d *sessions) takeOld(user string, now time.Time, ttl func(*session) time.Duration, superseded func(*session) bool) []*session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out []*session
 	for _, s := range d.byUser[user] {
-		if superseded(s) || now.Sub(s.expires) > keep {
+		if superseded(s) || now.Sub(s.expires) > ttl(s) {
 			d.removeLocked(s)
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// sweep ends the user's sessions that superseded matches or that expired long ago; those answer 404 from now on.
+func (s *Server) sweep(st *store, user string, now time.Time, superseded func(*session) bool) error {
+	ttl := func(old *session) time.Duration {
+		if old.push != nil {
+			return s.cfg.PushSessionTTL
+		}
+		return s.cfg.SnapshotSessionTTL
+	}
+	for _, old := range s.sessions.takeOld(user, now, ttl, superseded) {
+		if err := st.drop(old); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // drop deletes a session's rows.

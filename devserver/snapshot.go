@@ -81,14 +81,11 @@ func (s *Server) snapshotCreate(c *call) error {
 					return err
 				}
 			}
-			for _, old := range s.sessions.sweep(c.user, now, s.cfg.SnapshotSessionTTL, func(*session) bool { return false }) {
-				if err := st.drop(old); err != nil {
-					return err
-				}
-			}
 			snapshot.seq = sc.lastSeq
-			snapshot.rows, size, err = s.freezeRows(st, snapshot)
-			return err
+			if snapshot.rows, size, err = s.freezeRows(st, snapshot); err != nil {
+				return err
+			}
+			return s.sweep(st, c.user, now, func(*session) bool { return false })
 		})
 		if err != nil {
 			s.sessions.remove(snapshot)

@@ -1,7 +1,9 @@
 package devserver_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +109,31 @@ func TestSnapshotRequests(t *testing.T) {
 	d2 := newDevice(t, s, web, "u", "s2")
 	d2.do("POST", "/sync/snapshot-sessions", replace("s2", "s", reason), 409, "source_replacement_invalid")
 	d2.push(userRow("UPDATE", 2, 1, "by the successor"))
+}
+
+// TestSnapshotSpelling: members by length and numbers in full, as jsonb prints them, unless there are bytes in the row.
+func TestSnapshotSpelling(t *testing.T) {
+	t.Parallel()
+	s, web := start(t, devserver.Config{})
+	d := newDevice(t, s, web, "u", "s")
+	d.connect(false)
+	typed := func(n int, data any) object {
+		return row("typed_rows", "INSERT", uid(n), 0, object{"name": "t", "note": nil, "count_value": json.Number("-9223372036854775808"),
+			"enabled_flag": 1, "rating": json.Number("1e21"), "data": data, "created_at": nil})
+	}
+	d.push(typed(1, nil), typed(2, "3q2+7w=="))
+	_, raw, _, err := d.try("GET", snapshotPath(d.do("POST", "/sync/snapshot-sessions", nil, 200, ""), ""), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"row_version":1,"payload":{"id":"` + uid(1) + `","data":null,"name":"t","note":null,"rating":1000000000000000000000,"created_at":null,"count_value":-9223372036854775808,"enabled_flag":1}}`,
+		`"row_version":1,"payload":{"count_value":-9223372036854776000,"created_at":null,"data":"3q2+7w==","enabled_flag":1,"id":"` + uid(2) + `","name":"t","note":null,"rating":1e+21}}`,
+	} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("%s lacks %s", raw, want)
+		}
+	}
 }
 
 func TestSnapshotByteLimit(t *testing.T) {

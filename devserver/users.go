@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ncruces/go-sqlite3/vfs/memdb"
@@ -44,6 +45,8 @@ type users struct {
 	all    map[string]*user
 	open   *list.List // of *user, most recently used first
 	closed bool
+
+	stores atomic.Int64 // databases that are open
 }
 
 func newUsers(cfg *Config, tables []*table, d dialect) *users {
@@ -87,11 +90,12 @@ func (us *users) with(id string, fn func(*user, *store) error) (err error) {
 			return err
 		}
 		u.swept = true
+		us.stores.Add(1)
+		us.list(u) // it can have been put out between touch and here
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			_ = u.store.close()
-			u.store = nil
+			_ = us.closeStore(u)
 			err = fmt.Errorf("devserver: panic in the database of %q: %v", id, r)
 		}
 	}()
@@ -126,22 +130,34 @@ func (us *users) touch(id string) (*user, []*user, error) {
 	return u, surplus, nil
 }
 
-// closeIdle closes the database of a user that went out of the open list, unless it came back or is busy; a busy
-// one is back in the list as soon as somebody asks for it again.
+// closeIdle closes the database of a user that went out of the open list. A busy one goes back into the list.
 func (us *users) closeIdle(u *user) {
 	if !u.mu.TryLock() {
-		us.mu.Lock()
-		if u.entry == nil {
-			u.entry = us.open.PushFront(u)
-		}
-		us.mu.Unlock()
+		us.list(u)
 		return
 	}
 	defer u.mu.Unlock()
-	if u.store != nil {
-		_ = u.store.close()
-		u.store = nil
+	_ = us.closeStore(u)
+}
+
+// list puts a user into the open list unless it is there.
+func (us *users) list(u *user) {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if u.entry == nil {
+		u.entry = us.open.PushFront(u)
 	}
+}
+
+// closeStore closes a user's database if it is open. The caller holds the user.
+func (us *users) closeStore(u *user) error {
+	if u.store == nil {
+		return nil
+	}
+	st := u.store
+	u.store = nil
+	us.stores.Add(-1)
+	return st.close()
 }
 
 func (us *users) isClosed() bool {
@@ -194,11 +210,9 @@ func (us *users) forget(id string) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.store != nil {
-		err = u.store.close()
-		u.store = nil
-	}
+	err = us.closeStore(u)
 	u.swept = false
+	u.hub.end()
 	if us.cfg.InMemory {
 		memdb.Delete(us.memory + fileName(id))
 		return err
@@ -214,7 +228,7 @@ func (us *users) forget(id string) error {
 func (us *users) stats() (known, open int) {
 	us.mu.Lock()
 	defer us.mu.Unlock()
-	return len(us.all), us.open.Len()
+	return len(us.all), int(us.stores.Load())
 }
 
 // close closes every database, after the work that holds it, and drops those in memory.
@@ -233,10 +247,7 @@ func (us *users) close() error {
 	var err error
 	for _, u := range all {
 		u.mu.Lock()
-		if u.store != nil {
-			err = errors.Join(err, u.store.close())
-			u.store = nil
-		}
+		err = errors.Join(err, us.closeStore(u))
 		if us.cfg.InMemory && u.swept {
 			memdb.Delete(us.memory + fileName(u.id))
 		}

@@ -28,6 +28,9 @@ func (h *hub) publish(m wire.BundleMeta) {
 	}
 }
 
+// end ends the watches: there is nothing to watch any more.
+func (h *hub) end() { h.publish(wire.BundleMeta{}) }
+
 // next returns the latest bundle of this process and what closes at the next one.
 func (h *hub) next() (wire.BundleMeta, <-chan struct{}) {
 	h.mu.Lock()
@@ -94,8 +97,12 @@ func (s *Server) streamEvents(c *call, hub *hub, seen, latest int64) {
 	}
 	heartbeat := time.NewTicker(s.cfg.HeartbeatInterval)
 	defer heartbeat.Stop()
-	for {
+	for woken := false; ; {
 		last, wake := hub.next()
+		if woken && last.Seq == 0 {
+			return
+		}
+		woken = false
 		if last.Seq > seen {
 			if !write(fmt.Sprintf("event: bundle\ndata: {\"bundle_seq\":%d,\"source_id\":%s,\"source_bundle_id\":%d}\n\n",
 				last.Seq, appendString(nil, last.SourceID), last.SourceBundleID)) {
@@ -106,6 +113,7 @@ func (s *Server) streamEvents(c *call, hub *hub, seen, latest int64) {
 		}
 		select {
 		case <-wake:
+			woken = true
 		case <-heartbeat.C:
 			if !write(": heartbeat\n\n") {
 				return

@@ -127,6 +127,22 @@ func TestWatchDisabled(t *testing.T) {
 	d.do("GET", "/sync/watch", nil, 503, "bundle_change_watch_disabled")
 }
 
+func TestForgetEndsWatches(t *testing.T) {
+	t.Parallel()
+	s, web := start(t, devserver.Config{})
+	d := newDevice(t, s, web, "u", "s")
+	d.connect(false)
+	d.push(userRow("INSERT", 1, 0, "x"))
+	lines := d.events(t.Context(), "?after_bundle_seq=1")
+	expect(t, lines, ": watching")
+	if err := s.Forget("u"); err != nil {
+		t.Fatal(err)
+	}
+	for line := range lines {
+		t.Error(line)
+	}
+}
+
 // TestWatchCoalesces makes bundles without a reader of the stream; the events tell fewer, and the last one.
 func TestWatchCoalesces(t *testing.T) {
 	t.Parallel()
