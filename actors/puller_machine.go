@@ -179,6 +179,8 @@ func (m *pullMachine) takeError(err error) {
 		m.rowsRefused(err)
 	case pullOpening, pullPaging:
 		m.snapshotRefused(err)
+	case pullRestoring:
+		m.notRestored(err)
 	default:
 		m.fail(err)
 	}

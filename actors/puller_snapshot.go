@@ -73,6 +73,17 @@ func (m *pullMachine) restored(r local.Restored) {
 	m.finish(messages.PullDone{Verdict: messages.PullSnapshot, Restored: &r})
 }
 
+// notRestored handles a snapshot that is here but could not be applied. One that collides with local intents can be
+// applied once they are pushed; the gate stays.
+func (m *pullMachine) notRestored(err error) {
+	var collision *local.CollisionError
+	if errors.As(err, &collision) {
+		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: &collision.Collision})
+		return
+	}
+	m.fail(err)
+}
+
 // snapshotRefused decides by what became of a request of a snapshot.
 func (m *pullMachine) snapshotRefused(err error) {
 	f := transport.Classify(err)

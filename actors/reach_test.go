@@ -62,7 +62,7 @@ var (
 		"ApplyBundles":    {"applied checkpoint=7", "applied checkpoint=6 collision=7", "applied foreign", "applied rebuild", "applied", "fails", "fails with=busy"},
 		"ApplyStaged":     {"applied checkpoint=6", "applied collision=6", "applied foreign", "fails"},
 		"StageBundlePage": {"done", "fails"}, "SetRebuildGate": {"done", "fails", "fails with=busy"}, "BeginStage": {"done", "fails"},
-		"StageSnapshotPage": {"done", "fails"}, "CompleteStage": {"done", "fails"}, "ApplySnapshot": {"restored tables=posts", "fails"},
+		"StageSnapshotPage": {"done", "fails"}, "CompleteStage": {"done", "fails"}, "ApplySnapshot": {"restored tables=posts", "fails with=collision", "fails"},
 		"RequireReattach": {"done", "fails"}, "SetSourceRecovery": {"done", "fails"},
 
 		"pull": {

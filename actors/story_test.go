@@ -160,7 +160,7 @@ func (s *stage) event(line string) event {
 	ok := func(result any) event { return evAnswer{ref: s.flow.ref, result: result} }
 	switch words[0] {
 	case "push":
-		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot}}
+		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate")}}
 	case "pull":
 		return evStartPull{messages.Pull{Run: run, Link: link, OneShot: oneShot}}
 	case "snapshot":
@@ -327,6 +327,8 @@ func spokenError(a args) error {
 		return &local.InvalidResolutionError{Table: "posts", Reason: "it lacks a column"}
 	case "resolver":
 		return &messages.InvalidConflictResolutionError{Table: "posts", Reason: "it panicked"}
+	case "collision":
+		return &local.CollisionError{Collision: local.Collision{BundleSeq: 9, Cause: "unique"}}
 	case "protocol":
 		return &wire.ProtocolError{Operation: "pull", Reason: "garbage"}
 	case "behind":

@@ -84,6 +84,7 @@ type uploadMachine struct {
 	// Of the run, kept while a run is continued under its number.
 	lastRun   messages.RunID
 	link      messages.Link
+	pastGate  bool // a set rebuild gate is no obstacle
 	committed bool
 	refused   map[refusal]bool // looked up, never iterated
 	conflicts int
@@ -156,7 +157,7 @@ func (m *uploadMachine) start(p messages.Push) {
 		m.stale, m.pulledFor, m.requeued = 0, false, false
 		m.emit(fxProgressed{})
 	}
-	m.run, m.lastRun, m.oneShot, m.link = p.Run, p.Run, p.OneShot, p.Link
+	m.run, m.lastRun, m.oneShot, m.pastGate, m.link = p.Run, p.Run, p.OneShot, p.PastGate, p.Link
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
 	m.pushID, m.withoutLease, m.more, m.without = "", false, false, nil
 	m.expect(pushLoading, messages.LoadState{})
@@ -288,7 +289,7 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.finish(0, err)
 		return
 	}
-	if s.Attachment.RebuildRequired {
+	if s.Attachment.RebuildRequired && !m.pastGate {
 		m.finish(messages.PushNeedsRebuild, nil)
 		return
 	}

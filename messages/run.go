@@ -28,6 +28,8 @@ type Push struct {
 	Link Link
 	// OneShot runs give up after the configured elapsed time; others retry for ever.
 	OneShot bool
+	// PastGate pushes although the rebuild gate is set: a snapshot collides with what is pending, so that must go first.
+	PastGate bool
 }
 
 // Puller is what the puller receives from its session.
