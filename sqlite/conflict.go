@@ -32,7 +32,7 @@ func (db *DB) Resolve(ctx context.Context, resolutions []local.Resolution) (loca
 		return r.run(resolutions)
 	})
 	if err != nil {
-		return local.ResolutionsApplied{}, err
+		return local.ResolutionsApplied{}, aboutIntent(err)
 	}
 	r.out.Tables = tableSet(r.tables)
 	return r.out, nil

@@ -227,7 +227,7 @@ CREATE TABLE tags (id TEXT PRIMARY KEY NOT NULL, tag TEXT REFERENCES users(tag))
 	} {
 		_, err := db.Resolve(t.Context(), []local.Resolution{{Conflict: c, Kind: local.KeepMerged, Merged: []byte(merged)}})
 		var bad *local.InvalidResolutionError
-		if !errors.As(err, &bad) {
+		if !errors.As(err, &bad) || err != error(bad) {
 			t.Errorf("%s: %v", name, err)
 		}
 		same(t, "intents", intents(t, db), before)

@@ -57,7 +57,7 @@ func (db *DB) Freeze(ctx context.Context, req local.FreezeRequest) (local.Frozen
 		return err
 	})
 	if err != nil {
-		return local.Frozen{}, err
+		return local.Frozen{}, aboutIntent(err)
 	}
 	return out, nil
 }

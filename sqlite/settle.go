@@ -31,7 +31,7 @@ func (db *DB) Settle(ctx context.Context, max int) (local.Settled, error) {
 		return st.run()
 	})
 	if err != nil {
-		return local.Settled{}, err
+		return local.Settled{}, aboutIntent(err)
 	}
 	st.out.Tables = tableSet(st.tables)
 	return st.out, nil

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -247,4 +248,18 @@ func (i *intent) unchanged(c *local.Conflict) bool {
 	s := i.shadow
 	return s != nil && i.op() == c.LocalOp && i.base == c.Base && bytes.Equal(i.payload, c.Local) &&
 		s.version == c.ServerVersion && s.exact == c.ServerExact && s.deleted == c.ServerDeleted && bytes.Equal(s.payload, c.ServerWire)
+}
+
+// aboutIntent takes an error about one intent, or about an answer to a conflict, out of the *local.DatabaseError that the
+// transaction put around it: nothing is wrong with the database.
+func aboutIntent(err error) error {
+	var in *local.IntentError
+	var answer *local.InvalidResolutionError
+	switch {
+	case errors.As(err, &in):
+		return in
+	case errors.As(err, &answer):
+		return answer
+	}
+	return err
 }
