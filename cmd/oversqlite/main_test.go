@@ -262,7 +262,7 @@ func TestSyncOnATerminal(t *testing.T) {
 	if code := run(t.Context(), &console{out: &out, err: &screen, interactive: true}, args); code != 0 {
 		t.Fatalf("%d\n%s%s", code, out.String(), screen.String())
 	}
-	contains(t, screen.String(), "pushing", "503", "attempt 2 in")
+	contains(t, screen.String(), "\r", "503", "attempt 2 in")
 	contains(t, out.String(), "pushed 1 changes")
 }
 

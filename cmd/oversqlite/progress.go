@@ -83,6 +83,8 @@ func (p *progress) endBar() {
 
 func phaseText(p oversqlite.Phase) string {
 	switch p {
+	case oversqlite.PhaseSettling:
+		return "looking for conflicts"
 	case oversqlite.PhasePushing:
 		return "pushing"
 	case oversqlite.PhaseReplaying:
