@@ -89,18 +89,21 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 // helps.
 func (m *sessionMachine) collided(again action, c *local.Collision) {
 	r := m.current
-	if r.collision != nil && c.BundleSeq == r.collision.BundleSeq {
+	stuck := r.collision != nil && c.BundleSeq <= r.collision.BundleSeq // the pull has come no further
+	if stuck {
 		r.collisions++
 	} else {
 		r.collisions = 0
 	}
-	same := r.collision != nil && c.BundleSeq == r.collision.BundleSeq && slices.Equal(c.Intents, r.collision.Intents)
+	same := stuck && slices.Equal(c.Intents, r.collision.Intents)
 	r.collision = c
 	switch {
 	case r.held != nil:
 		m.finish(r.held)
 	case m.uploadsPaused || same || r.collisions >= maxCollisions:
 		m.finish(collisionError(c, m.uploadsPaused))
+	case len(r.plan) > 0 && r.plan[0].action == actPush:
+		m.proceed() // this pull was one in the middle of a push
 	default:
 		r.next(actPush, again)
 		m.proceed()

@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,8 +15,6 @@ import (
 	"github.com/oversqlite/oversqlite/messages"
 	"github.com/oversqlite/oversqlite/wire"
 )
-
-var updateStories = flag.Bool("update-session", false, "rewrite the session stories in testdata")
 
 // TestSessionStories plays the stories in testdata/session. A line that begins in column one is an event for the session
 // machine; the indented lines below it are the effects that it must bring, and the phase it leaves the engine in.
@@ -35,17 +32,28 @@ func TestSessionStories(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := playSession(t, string(want))
-			if *updateStories {
+			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
 			if got != string(want) {
-				t.Errorf("the story goes otherwise:\n%s\nwant:\n%s", got, want)
+				t.Errorf("the story goes otherwise:\n%s", whereSessionsPart(string(want), got))
 			}
 		})
 	}
+}
+
+// whereSessionsPart shows the first line in which two stories differ.
+func whereSessionsPart(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range min(len(w), len(g)) {
+		if w[i] != g[i] {
+			return fmt.Sprintf("line %d\nwant %s\ngot  %s", i+1, w[i], g[i])
+		}
+	}
+	return fmt.Sprintf("one ends after line %d", min(len(w), len(g)))
 }
 
 func playSession(t *testing.T, story string) string {
