@@ -143,7 +143,7 @@ func TestDetachCancelsAReplace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.ready("ann").sync()
-	b := w.device("ann", func(c *oversqlite.Config) { c.Retry.MaxElapsed = time.Millisecond }).open()
+	b := w.device("ann", func(c *oversqlite.Config) { c.Retry.MaxElapsed = time.Microsecond }).open()
 	id := b.note("mine")
 	fault := w.server.Inject(devserver.Fault{Endpoint: devserver.EndpointSnapshotCreate, Status: 502})
 	if _, err := b.Attach(t.Context(), "ann"); err == nil {

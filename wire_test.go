@@ -68,7 +68,7 @@ func TestK1_LostCommitAnswer(t *testing.T) {
 func TestK1_LostCommitAnswerAndRestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	a := w.ready("ann", func(c *oversqlite.Config) { c.Retry.MaxElapsed = time.Millisecond })
+	a := w.ready("ann", func(c *oversqlite.Config) { c.Retry.MaxElapsed = time.Microsecond })
 	id := a.note("once")
 	w.server.Inject(devserver.Fault{Endpoint: devserver.EndpointPushCommit, CutAfter: true, Times: 1})
 	var exhausted *oversqlite.RetryExhaustedError
