@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -52,9 +51,8 @@ type DB struct {
 	// uninstalled is set when there is nothing left for operations to work on.
 	uninstalled atomic.Bool
 
-	appOnce sync.Once
-	app     *sql.DB // nil until App is first called
-	appErr  error
+	poolsOnce sync.Once
+	appPools  *appPools // nil until the application first asks for a connection
 }
 
 // durability says whether a transaction must be on disk before write returns.
@@ -134,8 +132,8 @@ func (db *DB) Close() error {
 		db.life.Lock()
 		defer db.life.Unlock()
 		var errs []error
-		if db.app != nil {
-			errs = append(errs, db.app.Close())
+		if db.appPools != nil {
+			errs = append(errs, db.appPools.close())
 		}
 		if db.conn != nil {
 			errs = append(errs, db.conn.close())

@@ -66,16 +66,16 @@ func (t *table) captureDelete() string {
 	return t.captureBase() + t.captureDeletion(`WHERE 1`) + t.leaveQuarantine("OLD")
 }
 
-// captureUpsert records the row's content after the change as the intent of its key.
+// captureUpsert records the row's content after the change as the intent of its key. It is INSERT … VALUES, not INSERT …
+// SELECT, which would copy the row through a temporary B-tree because its subqueries read the table it goes to.
 func (t *table) captureUpsert() string {
 	at := t.at(t.keyJSON("NEW"))
 	return fmt.Sprintf(`  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-  SELECT %s, %s, %s,
+  VALUES (%s, %s, %s,
     CASE WHEN EXISTS (SELECT 1 FROM _sync_row_state WHERE %s AND deleted = 0) THEN 'UPDATE' ELSE 'INSERT' END,
     %s,
     %s,
-    %s
-  WHERE 1
+    %s)
   ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
     op = excluded.op, payload = excluded.payload, updated_at = excluded.updated_at;
 `, literal(t.Schema), literal(t.Name), t.keyJSON("NEW"), at, baseExpr(at), t.payload("NEW"), ordinalExpr(at))

@@ -16,38 +16,35 @@ type violation struct {
 	sql  string // answers table name and count
 }
 
-const sameKey = `x.schema_name = %s.schema_name AND x.table_name = %[1]s.table_name AND x.key_json = %[1]s.key_json`
+// sameKey joins the metadata tables x and r.
+const sameKey = `x.schema_name = r.schema_name AND x.table_name = r.table_name AND x.key_json = r.key_json`
 
-// in is the condition that the key of alias is in a metadata table.
-func in(metadata, alias string) string {
-	return fmt.Sprintf(`EXISTS (SELECT 1 FROM %s x WHERE `+sameKey+`)`, metadata, alias)
+// in is the condition that the key of r is in a metadata table.
+func in(metadata string) string {
+	return `EXISTS (SELECT 1 FROM ` + metadata + ` x WHERE ` + sameKey + `)`
 }
 
-func isIntent(alias string) string {
-	return `(` + in("_sync_dirty_rows", alias) + ` OR ` + in("_sync_outbox_rows", alias) + ` OR ` + in("_sync_quarantine", alias) + `)`
-}
+// isIntent is the condition that the key of r has an intent; stands the version on which its row stands here.
+var (
+	isIntent = `(` + in("_sync_dirty_rows") + ` OR ` + in("_sync_outbox_rows") + ` OR ` + in("_sync_quarantine") + `)`
+	stands   = `COALESCE((SELECT x.row_version FROM _sync_row_state x WHERE ` + sameKey + `), 0)`
+)
 
 func rule(says, metadata, where string) violation {
 	return violation{says, `SELECT r.table_name, COUNT(*) FROM ` + metadata + ` r WHERE ` + where + ` GROUP BY r.table_name`}
 }
 
-// baseOf is the condition that the intent r is made on another version than the one the row stands on here.
-func baseOf() string {
-	return fmt.Sprintf(`r.base_row_version <> COALESCE((SELECT x.row_version FROM _sync_row_state x WHERE `+sameKey+`), 0)`, "r")
-}
-
 // violations are the rules that hold after every transaction, whatever the tables.
 func violations() []violation {
 	return []violation{
-		rule("an intent's base is not the version its row stands on", "_sync_dirty_rows", baseOf()),
-		rule("an intent's base is not the version its row stands on", "_sync_outbox_rows", baseOf()),
-		rule("an intent's base is not the version its row stands on", "_sync_quarantine", baseOf()),
-		rule("a shadow without an intent", "_sync_shadow", `NOT `+isIntent("r")),
-		rule("a shadow that is not newer than what stands here", "_sync_shadow", fmt.Sprintf(`r.row_version > 0
-  AND r.row_version < COALESCE((SELECT x.row_version FROM _sync_row_state x WHERE `+sameKey+`), 0)`, "r")),
+		rule("an intent's base is not the version its row stands on", "_sync_dirty_rows", `r.base_row_version <> `+stands),
+		rule("an intent's base is not the version its row stands on", "_sync_outbox_rows", `r.base_row_version <> `+stands),
+		rule("an intent's base is not the version its row stands on", "_sync_quarantine", `r.base_row_version <> `+stands),
+		rule("a shadow without an intent", "_sync_shadow", `NOT `+isIntent),
+		rule("a shadow that is not newer than what stands here", "_sync_shadow", `r.row_version > 0 AND r.row_version < `+stands),
 		rule("a shadow with content and deleted, or neither", "_sync_shadow", `(r.payload IS NULL) <> (r.deleted = 1)`),
-		rule("a base row without an intent", "_sync_base_rows", `NOT `+isIntent("r")),
-		rule("a key in quarantine and among the dirty or frozen rows", "_sync_quarantine", in("_sync_dirty_rows", "r")+` OR `+in("_sync_outbox_rows", "r")),
+		rule("a base row without an intent", "_sync_base_rows", `NOT `+isIntent),
+		rule("a key in quarantine and among the dirty or frozen rows", "_sync_quarantine", in("_sync_dirty_rows")+` OR `+in("_sync_outbox_rows")),
 		rule("an operation without content, or a deletion with content", "_sync_dirty_rows", `(r.payload IS NULL) <> (r.op = 'DELETE')`),
 		rule("a number that is negative or no number", "_sync_dirty_rows", `typeof(r.base_row_version) <> 'integer' OR r.base_row_version < 0 OR typeof(r.dirty_ordinal) <> 'integer'`),
 		rule("a number that is negative or no number", "_sync_row_state", `typeof(r.row_version) <> 'integer' OR r.row_version < 0 OR r.deleted NOT IN (0, 1)`),
@@ -64,10 +61,10 @@ func (t *table) violations() []violation {
 		literal(t.Schema), literal(t.Name), t.keyJSON("b"), quote(t.local))
 	return []violation{
 		{"a row that is neither known to the server nor an intent", `SELECT r.table_name, COUNT(*) FROM (` + at + `) r
-WHERE NOT EXISTS (SELECT 1 FROM _sync_row_state x WHERE ` + fmt.Sprintf(sameKey, "r") + ` AND x.deleted = 0) AND NOT ` + isIntent("r") + ` GROUP BY 1`},
+WHERE NOT EXISTS (SELECT 1 FROM _sync_row_state x WHERE ` + sameKey + ` AND x.deleted = 0) AND NOT ` + isIntent + ` GROUP BY 1`},
 		{"a row that is known to be live is not here, without an intent", fmt.Sprintf(`WITH here AS MATERIALIZED (SELECT %s AS key_json FROM %s AS b)
 SELECT r.table_name, COUNT(*) FROM _sync_row_state r WHERE r.schema_name = %s AND r.table_name = %s AND r.deleted = 0
-  AND r.key_json NOT IN (SELECT key_json FROM here) AND NOT %s GROUP BY 1`, t.keyJSON("b"), quote(t.local), literal(t.Schema), literal(t.Name), isIntent("r"))},
+  AND r.key_json NOT IN (SELECT key_json FROM here) AND NOT %s GROUP BY 1`, t.keyJSON("b"), quote(t.local), literal(t.Schema), literal(t.Name), isIntent)},
 	}
 }
 
