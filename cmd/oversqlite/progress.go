@@ -68,6 +68,7 @@ func (p *progress) advance(e oversqlite.ProgressMade) {
 		p.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.console.err), progressbar.OptionSetDescription(phaseText(e.Phase)),
 			progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetSpinnerChangeInterval(0), // else it turns in a goroutine that nothing waits for
 		)
 	}
 	_ = p.bar.Set64(e.Done)
