@@ -361,3 +361,18 @@ func TestReplayAroundIntents(t *testing.T) {
 		})
 	}
 }
+
+// TestReplayKeepsWhatLocalRowsLeanOn: an INSERT had no effect on the server, but a newer local row refers to it here.
+func TestReplayKeepsWhatLocalRowsLeanOn(t *testing.T) {
+	t.Parallel()
+	db := attachedDB(t, familyDDL, "parents", "children")
+	exec(t, db, `INSERT INTO parents (id, name) VALUES ('p1', 'mine'), ('p2', 'mine')`)
+	box := outboxOf(t, db)
+	exec(t, db, `INSERT INTO children (id, parent) VALUES ('c1', 'p1')`)
+	out := replayed(t, db, committed(t, box, 1, parent("p2", "name=mine")), false)
+	verify(t, db)
+	same(t, "gate", out.RebuildRequired, true)
+	same(t, "parents", rows(t, db, `SELECT id FROM parents ORDER BY id`), []string{"p1", "p2"})
+	same(t, "states", states(t, db), []string{"parents p2 1"})
+	same(t, "intents", rows(t, db, `SELECT key_json, op, base_row_version FROM _sync_dirty_rows ORDER BY dirty_ordinal`), []string{`{"id":"c1"}|INSERT|0`, `{"id":"p1"}|INSERT|0`})
+}
