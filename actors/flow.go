@@ -121,18 +121,38 @@ const (
 type flow struct {
 	run     messages.RunID // 0: idle
 	oneShot bool
-	upload  bool // whose flow it is, for what is reported
 
 	ref   uint64 // of the last effect that has an answer; refs are never used twice
 	waker waker
 	given effect // fxTell or fxAsk: what is outstanding, or will be again after a wait
 
+	// Of the run.
+	link  messages.Link
+	state local.State // as it was when the run began
+
 	out []effect
+}
+
+// begin forgets the effects of the step before: they hold rows, and an idle engine is to hold none.
+func (f *flow) begin() {
+	clear(f.out[:cap(f.out)])
+	f.out = f.out[:0]
 }
 
 func (f *flow) emit(e effect) { f.out = append(f.out, e) }
 
 func (f *flow) report(m messages.Session) { f.emit(fxReport{m}) }
+
+func (f *flow) reportTables(cause messages.Cause, tables local.TableSet) {
+	if len(tables) > 0 {
+		f.report(messages.TablesChanged{Cause: cause, Tables: tables})
+	}
+}
+
+// call is what every request of the run carries.
+func (f *flow) call() call {
+	return call{contract: f.link.Contract, source: f.state.Attachment.CurrentSourceID}
+}
 
 // tell has the writer execute a command.
 func (f *flow) tell(c messages.Command) {

@@ -24,7 +24,6 @@ type owner struct {
 	waits   bool               // a wait was reported and is not over
 	told    uint64             // ref of the last command
 	release context.CancelFunc // interrupts it
-	queue   []event
 }
 
 // incarnations keeps the refs of an owner's incarnations apart: answers to one that was restarted must not be taken
@@ -58,6 +57,9 @@ func (o *owner) Receive(c actor.Context) {
 			o.feed(c, ev)
 		}
 	case messages.WriterDone:
+		if m.Ref == o.told {
+			o.releaseCommand()
+		}
 		o.feed(c, evAnswer{ref: m.Ref, result: m.Result, err: m.Err})
 	case *actor.DeadLetterResponse:
 		// The writer is gone, and the engine with it.
@@ -71,20 +73,23 @@ func (o *owner) Receive(c actor.Context) {
 
 // feed steps the machine, and goes on as long as an effect brings an event at once.
 func (o *owner) feed(c actor.Context, ev event) {
-	o.queue = append(o.queue[:0], ev)
-	for len(o.queue) > 0 {
-		ev := o.queue[0]
-		o.queue = o.queue[1:]
+	for ev != nil {
 		if _, over := ev.(evWaitOver); over {
 			o.resumed(c)
 		}
+		var next event
 		for _, e := range o.machine.step(ev) {
-			o.carryOut(c, e)
+			if at := o.carryOut(c, e); at != nil {
+				next = at
+			}
 		}
+		ev = next
 	}
 }
 
-func (o *owner) carryOut(c actor.Context, e effect) {
+// carryOut carries out an effect. It returns the event that the effect brings at once, if any; of the effects of a step
+// at most one does.
+func (o *owner) carryOut(c actor.Context, e effect) event {
 	switch e := e.(type) {
 	case fxTell:
 		o.abandonAll()
@@ -97,8 +102,7 @@ func (o *owner) carryOut(c actor.Context, e effect) {
 	case fxWait:
 		waiting, exhausted := o.wait(e.ref, e.operation, e.err, e.after, e.oneShot)
 		if exhausted != nil {
-			o.queue = append(o.queue, evExhausted{ref: e.ref, err: exhausted})
-			return
+			return evExhausted{ref: e.ref, err: exhausted}
 		}
 		waiting.Run, waiting.Upload = o.run, o.upload
 		o.waits = true
@@ -113,6 +117,7 @@ func (o *owner) carryOut(c actor.Context, e effect) {
 	case fxReport:
 		c.Send(o.session, e.message)
 	}
+	return nil
 }
 
 // resumed tells that a wait is over.
@@ -126,6 +131,10 @@ func (o *owner) resumed(c actor.Context) {
 // abandonAll ends the outstanding effect: request, wait, or transaction, which then did not happen or is done.
 func (o *owner) abandonAll() {
 	o.abandon()
+	o.releaseCommand()
+}
+
+func (o *owner) releaseCommand() {
 	if o.release != nil {
 		o.release()
 		o.release = nil

@@ -157,11 +157,23 @@ func TestStopInsideAWait(t *testing.T) {
 		r.server.pull = func(context.Context, wire.PullRequest) (wire.PullPage, error) {
 			return wire.PullPage{}, &wire.HTTPError{Operation: "pull", Status: 503, RetryAfter: time.Hour}
 		}
+		fired := 0
+		r.system.EventStream.Subscribe(func(m any) {
+			if letter, ok := m.(*actor.DeadLetterEvent); ok {
+				if _, ok := letter.Message.(timerDue); ok {
+					fired++
+				}
+			}
+		})
 		r.send(messages.Pull{Run: 1, Link: testLink})
 		hear[messages.Waiting](r)
 		r.stop()
 		if r.elapsed() > time.Second {
 			t.Errorf("stopping took %v", r.elapsed())
+		}
+		time.Sleep(2 * time.Hour)
+		if fired != 0 {
+			t.Error("a timer was left behind")
 		}
 	})
 }

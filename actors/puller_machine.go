@@ -45,15 +45,16 @@ type pullMachine struct {
 	stage  pullStage
 
 	// Of the run.
-	link     messages.Link
-	snapshot bool // a snapshot was asked for
-	state    local.State
+	snapshot bool  // a snapshot was asked for
 	err      error // with which the run ends after its last command
 
 	// Of a pull.
 	from, checkpoint int64 // where it began, how far it is
 	target           int64 // its ceiling; 0 before the first answer
 	bundles          int64 // asked for per page
+	calm             int   // answers since bundles last changed
+	patience         int   // answers after which more bundles are tried
+	grown            bool  // more bundles have been asked for, not yet answered
 	applied          bool
 	hasMore          bool
 
@@ -74,7 +75,7 @@ func newPullMachine(limits Limits, strict bool, ref uint64) *pullMachine {
 
 // step implements machine.
 func (m *pullMachine) step(ev event) []effect {
-	m.out = m.out[:0]
+	m.begin()
 	switch e := ev.(type) {
 	case evStartPull:
 		m.start(e.Run, e.Link, e.OneShot, false)
@@ -102,6 +103,7 @@ func (m *pullMachine) start(run messages.RunID, link messages.Link, oneShot, sna
 	m.run, m.link, m.oneShot, m.snapshot = run, link, oneShot, snapshot
 	m.applied, m.hasMore, m.target, m.voids, m.err = false, false, 0, 0, nil
 	m.bundles = m.mostBundles()
+	m.calm, m.patience, m.grown = 0, minPatience, false
 	m.emit(fxProgressed{})
 	m.expect(pullLoading, messages.LoadState{})
 }
@@ -119,10 +121,6 @@ func (m *pullMachine) expect(stage pullStage, c messages.Command) {
 func (m *pullMachine) request(stage pullStage, r request) {
 	m.stage = stage
 	m.ask(r)
-}
-
-func (m *pullMachine) call() call {
-	return call{contract: m.link.Contract, source: m.state.Attachment.CurrentSourceID}
 }
 
 // take handles what came of the outstanding effect.
@@ -289,10 +287,35 @@ func (m *pullMachine) bundlesApplied(a local.Applied) {
 	case m.stage == pullApplying && !m.hasMore:
 		m.pulled()
 	default:
-		// After an answer that was too large, more is tried again little by little.
-		m.bundles = min(m.bundles*2, m.mostBundles())
+		m.askForMore()
 		m.fetch()
 	}
+}
+
+// After an answer that was too large more bundles are tried again, later and later as long as that fails: a long pull of
+// large bundles is not to fetch every second page in vain.
+const (
+	minPatience = 2
+	maxPatience = 64
+)
+
+func (m *pullMachine) askForMore() {
+	if m.grown {
+		m.grown, m.patience = false, max(m.patience/2, minPatience)
+	}
+	m.calm++
+	if most := m.mostBundles(); m.bundles < most && m.calm >= m.patience {
+		m.bundles = min(m.bundles*2, most)
+		m.calm, m.grown = 0, true
+	}
+}
+
+func (m *pullMachine) askForFewer() {
+	if m.grown {
+		m.grown, m.patience = false, min(m.patience*2, maxPatience)
+	}
+	m.bundles /= 2
+	m.calm = 0
 }
 
 // pullRefused decides by what became of a request for bundles.
@@ -302,7 +325,7 @@ func (m *pullMachine) pullRefused(err error) {
 	case errors.As(err, &behind):
 		m.rebuild(local.ReasonCheckpointAhead)
 	case f.Class == transport.TooLarge && m.bundles > 1:
-		m.bundles /= 2
+		m.askForFewer()
 		m.fetch()
 	case f.Class == transport.TooLarge:
 		l := m.link.Limits
@@ -369,12 +392,6 @@ func (m *pullMachine) rowsRefused(err error) {
 		m.refusedWith(f.Code, err)
 	default:
 		m.fail(runError(err))
-	}
-}
-
-func (m *pullMachine) reportTables(cause messages.Cause, tables local.TableSet) {
-	if len(tables) > 0 {
-		m.report(messages.TablesChanged{Cause: cause, Tables: tables})
 	}
 }
 

@@ -83,7 +83,6 @@ type uploadMachine struct {
 
 	// Of the run, kept while a run is continued under its number.
 	lastRun   messages.RunID
-	link      messages.Link
 	pastGate  bool // a set rebuild gate is no obstacle
 	committed bool
 	refused   map[refusal]bool // looked up, never iterated
@@ -93,7 +92,6 @@ type uploadMachine struct {
 	requeued  bool // the blocked outbox was frozen anew in this run
 
 	// Of the attempt.
-	state  local.State
 	outbox local.Outbox
 	more   bool // there may be more to freeze after this bundle
 	asked  []local.Conflict
@@ -121,12 +119,12 @@ type uploadMachine struct {
 }
 
 func newUploadMachine(limits Limits, ref uint64) *uploadMachine {
-	return &uploadMachine{flow: flow{ref: ref, upload: true}, limits: limits}
+	return &uploadMachine{flow: flow{ref: ref}, limits: limits}
 }
 
 // step implements machine.
 func (m *uploadMachine) step(ev event) []effect {
-	m.out = m.out[:0]
+	m.begin()
 	switch e := ev.(type) {
 	case evStartPush:
 		m.start(e.Push)
@@ -173,10 +171,6 @@ func (m *uploadMachine) expect(stage pushStage, c messages.Command) {
 func (m *uploadMachine) request(stage pushStage, r request) {
 	m.stage = stage
 	m.ask(r)
-}
-
-func (m *uploadMachine) call() call {
-	return call{contract: m.link.Contract, source: m.state.Attachment.CurrentSourceID}
 }
 
 // take handles what came of the outstanding effect.
@@ -453,12 +447,6 @@ func (m *uploadMachine) goOn() {
 		m.finish(messages.PushLeaseUnused, nil)
 	default:
 		m.finish(messages.PushNoChange, nil)
-	}
-}
-
-func (m *uploadMachine) reportTables(cause messages.Cause, tables local.TableSet) {
-	if len(tables) > 0 {
-		m.report(messages.TablesChanged{Cause: cause, Tables: tables})
 	}
 }
 
