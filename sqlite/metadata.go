@@ -114,7 +114,7 @@ var metadata = []string{
   payload TEXT NOT NULL,
   PRIMARY KEY (snapshot_id, row_ordinal),
   UNIQUE (snapshot_id, schema_name, table_name, key_json)
-)`,
+) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS _sync_managed_tables (
   schema_name TEXT NOT NULL,
   table_name TEXT NOT NULL,

@@ -136,12 +136,7 @@ func (db *DB) staged(id string) (n int64, err error) {
 // staging reads the operation in progress and refuses a session that is not the one being staged, or not complete
 // where it must be.
 func (db *DB) staging(op string, session wire.SnapshotSession, complete bool) (o local.Operation, err error) {
-	if _, err = db.conn.one(`SELECT kind, target_user_id, reason, replacement_source_id, staged_snapshot_id, snapshot_bundle_seq, snapshot_row_count,
-  snapshot_byte_count, snapshot_stage_complete FROM _sync_operation_state`, func(s *sqlite3.Stmt) error {
-		o = local.Operation{Kind: local.OperationKind(s.ColumnText(0)), TargetUserID: s.ColumnText(1), Reason: s.ColumnText(2), ReplacementSourceID: s.ColumnText(3),
-			Stage: local.Stage{SnapshotID: s.ColumnText(4), BundleSeq: s.ColumnInt64(5), RowCount: s.ColumnInt64(6), ByteCount: s.ColumnInt64(7), Complete: s.ColumnBool(8)}}
-		return nil
-	}); err != nil {
+	if o, err = db.operation(); err != nil {
 		return o, err
 	}
 	reason := ""

@@ -213,7 +213,7 @@ func (s *snapshot) fill() (*local.Collision, error) {
 	}
 	if err := s.db.conn.run(`INSERT INTO _sync_row_state (schema_name, table_name, key_json, row_version, deleted, updated_at)
 SELECT schema_name, table_name, key_json, row_version, 0, ? FROM _sync_snapshot_stage AS s WHERE snapshot_id = ?`+s.unless("s")+`
-ORDER BY schema_name, table_name, key_json`, s.a.now, s.session.ID); err != nil {
+ORDER BY row_ordinal`, s.a.now, s.session.ID); err != nil {
 		return nil, err
 	}
 	return s.checkReferences(before)
@@ -251,7 +251,7 @@ func (s *snapshot) empty() error {
 	return s.db.conn.run(sql)
 }
 
-// insert inserts the snapshot's rows that have no intent, in key order.
+// insert inserts the snapshot's rows that have no intent, in the snapshot's order, which is that of their keys.
 func (s *snapshot) insert() error {
 	var (
 		p        *plan
@@ -275,7 +275,7 @@ func (s *snapshot) insert() error {
 		return p.unfit(err)
 	}
 	_, err := s.db.conn.each(`SELECT table_name, payload FROM _sync_snapshot_stage AS s WHERE snapshot_id = ?`+s.unless("s")+`
-ORDER BY schema_name, table_name, key_json`, func(st *sqlite3.Stmt) error {
+ORDER BY row_ordinal`, func(st *sqlite3.Stmt) error {
 		t := s.db.byName[string(st.ColumnRawText(0))]
 		if t == nil {
 			return s.db.damaged("_sync_snapshot_stage", "holds a row of a table that is not configured: begin the snapshot anew", nil)
