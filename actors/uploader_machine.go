@@ -85,11 +85,13 @@ type uploadMachine struct {
 	lastRun   messages.RunID
 	pastGate  bool // a set rebuild gate is no obstacle
 	committed bool
-	refused   map[refusal]bool // looked up, never iterated
-	conflicts int
-	stale     int  // rounds of settling in a row without progress
-	pulledFor bool // a pull was asked for because of rows that cannot be laid down yet
-	requeued  bool // the blocked outbox was frozen anew in this run
+	// committedBefore is committed without the outbox, should that turn out not to be what the server committed.
+	committedBefore bool
+	refused         map[refusal]bool // looked up, never iterated
+	conflicts       int
+	stale           int  // rounds of settling in a row without progress
+	pulledFor       bool // a pull was asked for because of rows that cannot be laid down yet
+	requeued        bool // the blocked outbox was frozen anew in this run
 
 	// Of the attempt.
 	outbox local.Outbox
@@ -151,7 +153,7 @@ func (m *uploadMachine) start(p messages.Push) {
 		m.finish(0, context.Canceled)
 	}
 	if p.Run != m.lastRun {
-		m.committed, m.refused, m.conflicts = false, nil, 0
+		m.committed, m.committedBefore, m.refused, m.conflicts = false, false, nil, 0
 		m.stale, m.pulledFor, m.requeued = 0, false, false
 		m.emit(fxProgressed{})
 	}
@@ -208,7 +210,7 @@ func (m *uploadMachine) take(o outcome) {
 	case pushDroppingLease:
 		m.expect(pushMarking, messages.MarkCommitted{Bundle: m.bundle})
 	case pushMarking:
-		m.committed = true
+		m.committedBefore, m.committed = m.committed, true
 		m.emit(fxProgressed{})
 		m.prove()
 	case pushProving:
@@ -294,7 +296,8 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.create()
 	case local.OutboxCommittedRemote:
 		// Whether the commit was answered or only inferred is not on disk: take it for inferred.
-		m.more, m.committed, m.inferred = true, true, true
+		m.more, m.inferred = true, true
+		m.committedBefore, m.committed = m.committed, true
 		m.bundle = wire.BundleMeta{
 			Seq: s.Outbox.RemoteSeq, SourceID: s.Outbox.SourceID, SourceBundleID: s.Outbox.SourceBundleID,
 			RowCount: -1, Hash: s.Outbox.RemoteHash,

@@ -343,7 +343,7 @@ func (m *uploadMachine) replayed(r local.Replayed) {
 	m.reportTables(messages.CausePushReplay, r.Tables)
 	switch {
 	case r.Foreign:
-		m.committed = false
+		m.committed = m.committedBefore
 		m.finish(0, &messages.SourceRecoveryRequiredError{Operation: "push", Reason: local.ReasonSourceSequenceChanged})
 	case r.RebuildRequired:
 		m.finish(messages.PushNeedsRebuild, nil)
