@@ -265,18 +265,6 @@ func (m *uploadMachine) takeError(err error) {
 	m.finish(0, err)
 }
 
-// intentCode is the code of a local change that cannot be sent.
-func intentCode(e *local.IntentError) string {
-	var value *wire.ValueError
-	if errors.As(e.Err, &value) {
-		return value.Reason
-	}
-	return "unreadable_change"
-}
-
-// blockedByResolver is the code under which uploads are held for a resolver's sake.
-const blockedByResolver = "invalid_conflict_resolution"
-
 // loaded decides by what is durable how the run begins.
 func (m *uploadMachine) loaded(s local.State) {
 	m.state, m.outbox = s, s.Outbox
@@ -322,111 +310,6 @@ func gateError(operation string, s local.State) error {
 	default:
 		return nil
 	}
-}
-
-// settleNext looks for what is known to need no push, or a decision before it.
-func (m *uploadMachine) settleNext() {
-	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseSettling})
-	most := m.limits.Conflicts
-	if most <= 0 {
-		most = defaultConflicts
-	}
-	m.expect(pushSettling, messages.Settle{Max: most + len(m.without)})
-}
-
-func (m *uploadMachine) settled(s local.Settled) {
-	m.reportTables(messages.CauseConflict, s.Tables)
-	if len(s.Conflicts) > 0 {
-		m.asked = s.Conflicts
-		m.conflicts += len(s.Conflicts)
-		m.request(pushAskingResolver, resolveRequest{conflicts: s.Conflicts})
-		return
-	}
-	m.freeze()
-}
-
-func (m *uploadMachine) freeze() {
-	advertised := m.link.Limits
-	m.expect(pushFreezing, messages.Freeze{Request: local.FreezeRequest{
-		Contract: m.link.Contract,
-		MaxRows:  narrower(m.limits.BundleRows, advertised.MaxRowsPerBundle),
-		MaxBytes: narrower(m.limits.BundleBytes, advertised.MaxBytesPerBundle),
-		Without:  m.without,
-	}})
-}
-
-// resolved goes on settling until no conflict is left.
-func (m *uploadMachine) resolved(r local.ResolutionsApplied) {
-	m.reportTables(messages.CauseConflict, r.Tables)
-	if r.Applied == len(m.asked) {
-		resolutions := m.given.(fxTell).command.(messages.Resolve).Resolutions
-		for i := range resolutions {
-			m.report(messages.ConflictResolved{Table: resolutions[i].Conflict.Table, Resolution: resolutions[i].Kind})
-		}
-	}
-	if r.Applied > 0 {
-		m.stale, m.pulledFor = 0, false
-	}
-	switch {
-	case !r.NeedsPull:
-		m.settleAgain(r.Applied > 0)
-	case !m.pulledFor:
-		// A row that was accepted needs another one that has not been pulled.
-		m.pulledFor = true
-		m.finish(messages.PushNeedsPull, nil)
-	default:
-		// The pull did not bring it. What stands in its way are local changes: they go first, without it.
-		m.without = r.Deferred
-		m.freeze()
-	}
-}
-
-// settleAgain settles once more, because what was known has changed meanwhile. Rounds without progress are bounded: an
-// application may write faster than a resolver answers.
-func (m *uploadMachine) settleAgain(progress bool) {
-	if !progress {
-		m.stale++
-		if m.stale > maxStale {
-			m.finish(0, m.noProgress(m.lastTable()))
-			return
-		}
-	}
-	m.settleNext()
-}
-
-// lastTable names the table of a conflict that could not be settled, where one is known.
-func (m *uploadMachine) lastTable() string {
-	switch {
-	case len(m.without) > 0:
-		return m.without[0].Table
-	case len(m.asked) > 0:
-		return m.asked[0].Table
-	default:
-		return ""
-	}
-}
-
-func (m *uploadMachine) noProgress(table string) error {
-	return &messages.PushConflictRetryExhaustedError{Table: table, Conflicts: m.conflicts}
-}
-
-func (m *uploadMachine) froze(f local.Frozen) {
-	switch {
-	case f.Unsettled:
-		m.settleAgain(false)
-		return
-	case f.Outbox.State != local.OutboxPrepared && len(m.without) > 0:
-		m.finish(0, m.noProgress(m.lastTable()))
-		return
-	case f.Outbox.State != local.OutboxPrepared:
-		m.more = false
-		m.succeed()
-		return
-	}
-	m.outbox, m.more = f.Outbox, f.More || len(m.without) > 0
-	m.frozen = tuple{f.Outbox.SourceID, f.Outbox.SourceBundleID}
-	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
-	m.create()
 }
 
 // succeed ends an attempt after which nothing of it is pending: what held uploads before holds them no more.
