@@ -12,14 +12,14 @@ import (
 
 	"github.com/oversqlite/oversqlite/messages"
 	"github.com/oversqlite/oversqlite/sqlite"
-	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
 // Options are what an engine is made of. Everything is filled in: defaults are the root package's business.
 type Options struct {
 	Database sqlite.Config
-	Client   *transport.Client
+	// Client is a *transport.Client outside tests.
+	Client endpoints
 	// ServerURL is named in errors.
 	ServerURL string
 	// Contract forces a dialect; "": whatever the server speaks.
@@ -34,6 +34,8 @@ type Options struct {
 	NewSourceID    func() string
 	Log            *zap.Logger
 	System         *actor.ActorSystem
+
+	open func(context.Context) (database, error) // of tests; nil: sqlite.Open
 }
 
 // tables is what the server's table specs are compared with.

@@ -41,7 +41,7 @@ func acquire(system *actor.ActorSystem) *actor.PID {
 	defer roots.mu.Unlock()
 	r := roots.of[system]
 	if r == nil {
-		r = &root{pid: system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return &engines{} },
+		r = &root{pid: system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return &engines{of: map[string]*Engine{}} },
 			actor.WithMailbox(actor.UnboundedLockfree())))}
 		if roots.of == nil {
 			roots.of = map[*actor.ActorSystem]*root{}
@@ -66,7 +66,9 @@ func release(system *actor.ActorSystem) {
 
 // engines is the root actor: the only spawner of sessions, and their supervisor. It is written by hand, and does not
 // sit under a guardian, because a guardian that fails takes the process with it.
-type engines struct{}
+type engines struct {
+	of map[string]*Engine // by the id of their session
+}
 
 // spawnSession asks the root actor for a session.
 type spawnSession struct {
@@ -75,17 +77,24 @@ type spawnSession struct {
 }
 
 // Receive implements actor.Actor.
-func (*engines) Receive(c actor.Context) {
+func (r *engines) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case spawnSession:
-		m.reply <- c.Spawn(propsOf(m.engine.options.Log, func() actor.Actor { return newSession(m.engine) }))
+		pid := c.Spawn(propsOf(m.engine.options.Log, func() actor.Actor { return newSession(m.engine) }))
+		r.of[pid.Id] = m.engine
+		m.reply <- pid
+	case *actor.Terminated:
+		delete(r.of, m.Who.Id)
 	}
 }
 
 // HandleFailure implements actor.SupervisorStrategy. A session contains its own panics, so one that fails all the
-// same is beyond repair: it is stopped, which answers its callers. Its neighbours notice nothing.
-func (*engines) HandleFailure(system *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+// same is beyond repair: it is stopped, and its callers learn why. Its neighbours notice nothing.
+func (r *engines) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
 	p := asPanicked(reason)
-	system.Root.Send(child, messages.ChildFailed{Child: "session", Cause: p.cause, Stack: p.stack})
+	if e := r.of[child.Id]; e != nil {
+		e.failure.CompareAndSwap(nil, &messages.EngineFailedError{Cause: p.cause, Stack: p.stack})
+		e.options.Log.Error("a session failed", panicFields(p)...)
+	}
 	supervisor.StopChildren(child)
 }

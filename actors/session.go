@@ -233,7 +233,8 @@ func (s *session) written(c actor.Context, m messages.WriterDone) {
 		s.opened(c, evOpened{Err: m.Err})
 	case !s.opening.loaded:
 		s.opening.loaded = true
-		s.engine.db.Store(m.Result.(*sqlite.DB))
+		db, _ := m.Result.(*sqlite.DB) // nil in tests only
+		s.engine.db.Store(db)
 		s.write(c, m.Ref, messages.LoadState{}, false)
 	default:
 		s.opened(c, evOpened{State: m.Result.(local.State)})
@@ -378,7 +379,6 @@ func (s *session) HandleFailure(system *actor.ActorSystem, supervisor actor.Supe
 		return
 	}
 	s.log.Error("a child of the session panicked", append(panicFields(reason), zap.String("child", string(name)))...)
-	s.children.supervisor = supervisor
 	system.Root.Send(s.requester.self, childFailed{child: name, run: s.children.of(name).run, reason: asPanicked(reason)})
 }
 

@@ -61,6 +61,7 @@ type child struct {
 
 func (ch *children) init(s *session, c actor.Context) {
 	ch.system, ch.self = c.ActorSystem(), c.Self()
+	ch.supervisor = c.(actor.Supervisor) // every actor's context is one; the interface does not say so
 	ch.props = s.propsFor
 }
 
@@ -68,7 +69,11 @@ func (ch *children) init(s *session, c actor.Context) {
 func (s *session) propsFor(name Child) *actor.Props {
 	o := &s.engine.options
 	if name == ChildWriter {
-		return writerProps(s.log, func(ctx context.Context) (database, error) { return sqlite.Open(ctx, o.Database) })
+		open := o.open
+		if open == nil {
+			open = func(ctx context.Context) (database, error) { return sqlite.Open(ctx, o.Database) }
+		}
+		return writerProps(s.log, open)
 	}
 	cfg := ownerConfig{
 		log: s.log, network: s.network, retry: o.Retry, limits: o.Limits, strict: o.StrictPulls,
