@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	oversqlite "github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 )
 
@@ -264,7 +264,9 @@ func TestAttachChecksTheServer(t *testing.T) {
 	})
 	t.Run("nobody there", func(t *testing.T) {
 		t.Parallel()
-		d := w.device("ann", func(c *oversqlite.Config) { c.ServerURL, c.Retry.MaxElapsed = "http://127.0.0.1:1", 10*time.Millisecond }).open()
+		d := w.device("ann", func(c *oversqlite.Config) {
+			c.ServerURL, c.Retry.MaxElapsed = "http://127.0.0.1:1", 10*time.Millisecond
+		}).open()
 		var exhausted *oversqlite.RetryExhaustedError
 		if _, err := d.Attach(t.Context(), "ann"); !errors.As(err, &exhausted) || exhausted.LastErr == nil {
 			t.Fatal(err)
@@ -291,7 +293,6 @@ func TestAttachChecksTheServer(t *testing.T) {
 		t.Parallel()
 		d := w.device("ann").open()
 		ctx, cancel := context.WithCancel(t.Context())
-		d.wire.set(func(*http.Request) { cancel(); <-t.Context().Done() }, nil)
 		d.wire.set(func(r *http.Request) { cancel(); <-r.Context().Done() }, nil)
 		if _, err := d.Attach(ctx, "ann"); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)

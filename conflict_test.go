@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	oversqlite "github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite"
 )
 
 // TestConflicts plays the table of conflicts: what was done here, what the server holds, what the resolver answers.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	oversqlite "github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 )
 

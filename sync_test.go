@@ -3,7 +3,7 @@ package oversqlite_test
 import (
 	"testing"
 
-	oversqlite "github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite"
 )
 
 func TestTwoDevicesConverge(t *testing.T) {

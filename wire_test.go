@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	oversqlite "github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	oversqlite "github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 )
 
