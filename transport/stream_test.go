@@ -30,16 +30,23 @@ func streamServer(t *testing.T, adjust ...func(*Config)) (*Client, *io.PipeWrite
 	return client, w
 }
 
+// openedStream opens a stream to such a server.
+func openedStream(t *testing.T, adjust ...func(*Config)) (*Stream, *io.PipeWriter) {
+	t.Helper()
+	client, w := streamServer(t, adjust...)
+	stream, err := client.Watch(t.Context(), "source", 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream, w
+}
+
 const thirteen = "event: bundle\ndata: {\"bundle_seq\":13,\"source_id\":\"device-a\",\"source_bundle_id\":7}\n\n"
 
 func TestStreamDeliversEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client, w := streamServer(t)
-		stream, err := client.Watch(t.Context(), "source", 12)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream, w := openedStream(t)
 		go func() {
 			_, _ = io.WriteString(w, ": heartbeat\n\nevent: other\ndata: {\n\n"+thirteen)
 			_ = w.Close()
@@ -49,7 +56,7 @@ func TestStreamDeliversEvents(t *testing.T) {
 			t.Errorf("%+v, %v", event, err)
 		}
 		for range 2 {
-			if _, err = stream.Next(t.Context()); !errors.Is(err, io.EOF) || Classify(err).Class != Transient {
+			if _, err := stream.Next(t.Context()); !errors.Is(err, io.EOF) || Classify(err).Class != Transient {
 				t.Errorf("after the end: %v", err)
 			}
 		}
@@ -97,11 +104,7 @@ func TestK16_AnUnreadStreamHoldsNothing(t *testing.T) {
 func TestK17_TheTotalTimeoutDoesNotCutTheStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client, w := streamServer(t, func(c *Config) { c.HTTPClient.Timeout = 2 * time.Minute })
-		stream, err := client.Watch(t.Context(), "source", 12)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream, w := openedStream(t, func(c *Config) { c.HTTPClient.Timeout = 2 * time.Minute })
 		go func() {
 			for range 1000 {
 				time.Sleep(25 * time.Second)
@@ -120,17 +123,13 @@ func TestK17_TheTotalTimeoutDoesNotCutTheStream(t *testing.T) {
 func TestSilentStreamIsGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client, w := streamServer(t)
-		stream, err := client.Watch(t.Context(), "source", 12)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream, w := openedStream(t)
 		go func() {
 			time.Sleep(50 * time.Second)
 			_, _ = io.WriteString(w, ": heartbeat\n\n")
 		}()
 		start := time.Now()
-		_, err = stream.Next(t.Context())
+		_, err := stream.Next(t.Context())
 		var network *NetworkError
 		if !errors.As(err, &network) || !network.Timeout || Classify(err).Class != Transient {
 			t.Errorf("%v", err)
@@ -144,15 +143,11 @@ func TestSilentStreamIsGivenUp(t *testing.T) {
 func TestNextEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client, _ := streamServer(t)
-		stream, err := client.Watch(t.Context(), "source", 12)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream, _ := openedStream(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 2 {
-			if _, err = stream.Next(ctx); Classify(err).Class != Canceled {
+			if _, err := stream.Next(ctx); Classify(err).Class != Canceled {
 				t.Errorf("%v", err)
 			}
 		}
@@ -162,11 +157,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 func TestCloseEndsNext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client, _ := streamServer(t)
-		stream, err := client.Watch(t.Context(), "source", 12)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream, _ := openedStream(t)
 		done := make(chan error)
 		go func() {
 			_, err := stream.Next(t.Context())
