@@ -76,7 +76,7 @@ func (e *Engine) Attach(ctx context.Context, userID string) (AttachResult, error
 // Detach ends the binding to a user: the synced rows are removed from this database, which is anonymous again, with a
 // new identity. The server is not asked and loses nothing. While there is local work that the server does not have
 // nothing happens and the outcome is BlockedUnsyncedData. Detach also cancels an unfinished replacement by Attach, of
-// whatever user.
+// whatever user. It needs Open only: a user can be signed out of a database that was attached in an earlier process.
 //
 // Errors: *AttachRequiredError when there is nothing to detach, *DatabaseError, *OpenRequiredError, ErrClosed.
 func (e *Engine) Detach(ctx context.Context) (DetachResult, error) {

@@ -137,16 +137,13 @@ func (m *sessionMachine) planFor(r *sessionRun) []step {
 func (m *sessionMachine) proceed() {
 	r := m.current
 	for m.current == r && r.outstanding == nil {
-		switch {
-		case r.abandoned:
-			m.finish(context.Canceled)
-		case len(r.plan) == 0:
+		if len(r.plan) == 0 {
 			m.complete()
-		default:
-			s := r.plan[0]
-			r.plan = r.plan[1:]
-			m.begin(s)
+			return
 		}
+		s := r.plan[0]
+		r.plan = r.plan[1:]
+		m.begin(s)
 	}
 }
 

@@ -421,7 +421,7 @@ func TestObservations(t *testing.T) {
 // An idle engine costs its actors and no goroutine.
 func BenchmarkIdleEngines(b *testing.B) {
 	const n = 10_000
-	system := newSystem()
+	system := NewSystem(zap.NewNop())
 	for b.Loop() {
 		var before, after runtime.MemStats
 		runtime.GC()
@@ -436,6 +436,7 @@ func BenchmarkIdleEngines(b *testing.B) {
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(engines)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/engine")
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/n, "goroutines/engine")
 		for _, e := range engines {
