@@ -445,3 +445,42 @@ func TestK13_UniqueValuesSwap(t *testing.T) {
 	}
 	converged(a, b)
 }
+
+// K5, K11: what the wire cannot carry exactly is not sent, never altered, and does not block for good.
+func TestK5K11_ValuesTheWireCannotCarry(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]string{
+		"an integer beyond 2^53": `stars = 9007199254740993`,
+		"NUL in text":            `body = 'a' || char(0) || 'b'`,
+		"an infinite real":       `weight = 9e999`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			a, b := w.ready("ann"), w.ready("ann")
+			bad, good := a.note("bad"), a.note("good")
+			a.exec(`UPDATE notes SET `+set+` WHERE id = ?`, bad)
+			other := b.note("of b")
+			b.sync()
+			r, err := a.Sync(t.Context())
+			var rejected *oversqlite.PushRejectedError
+			if !errors.As(err, &rejected) || !strings.HasSuffix(rejected.Table, "notes") || rejected.Code == "" {
+				t.Fatalf("%T %v", err, err)
+			}
+			if !errors.As(err, new(*oversqlite.ValueError)) {
+				t.Fatalf("the column is not named: %v", err)
+			}
+			if r.Remote != oversqlite.AppliedIncremental || a.title(other) == "" || r.Status.Pending.PendingRowCount != 2 {
+				t.Fatalf("%+v", r)
+			}
+			if s := a.Status(); s.UploadBlocked == nil {
+				t.Fatalf("%+v", s)
+			}
+			a.exec(`UPDATE notes SET stars = 1, body = NULL, weight = NULL WHERE id = ?`, bad)
+			converged(a, b)
+			if b.title(good) == "" || a.Status().UploadBlocked != nil {
+				t.Fatal("still blocked")
+			}
+		})
+	}
+}
