@@ -43,16 +43,18 @@ func (db *DB) App() *sql.DB { return db.pools().app }
 // pools makes the application's connection pools on first use: an engine that only syncs has none.
 func (db *DB) pools() *appPools {
 	db.poolsOnce.Do(func() {
-		db.life.RLock()
-		defer db.life.RUnlock()
-		db.appPools = &appPools{app: db.pool(""), write: db.pool(writePragmas)}
-		db.appPools.app.SetMaxIdleConns(appIdleConns)
-		db.appPools.write.SetMaxOpenConns(1)
-		if db.closed() {
-			_ = db.appPools.close()
+		pools := &appPools{app: db.pool(""), write: db.pool(writePragmas)}
+		pools.app.SetMaxIdleConns(appIdleConns)
+		pools.write.SetMaxOpenConns(1)
+		db.appPools.Store(pools)
+		// Close sees the pools, or this sees that it is closed.
+		if db.life.begin() != nil {
+			_ = pools.close()
+			return
 		}
+		db.life.end()
 	})
-	return db.appPools
+	return db.appPools.Load()
 }
 
 type appPools struct{ app, write *sql.DB }

@@ -42,17 +42,14 @@ type DB struct {
 	// gate serialises our transactions with those of Write. Capacity 1; a token in it is the right to write.
 	gate chan struct{}
 
-	// life is held for reading by every operation and for writing by Close, which closes done first so that whoever
-	// waits for the gate gives up.
-	life      sync.RWMutex
-	done      chan struct{}
+	life      *life
 	closeOnce sync.Once
 	closeErr  error
 	// uninstalled is set when there is nothing left for operations to work on.
 	uninstalled atomic.Bool
 
 	poolsOnce sync.Once
-	appPools  *appPools // nil until the application first asks for a connection
+	appPools  atomic.Pointer[appPools] // nil until the application first asks for a connection
 }
 
 // durability says whether a transaction must be on disk before write returns.
@@ -68,31 +65,27 @@ const (
 
 // enter waits for the right to write and keeps the database open until the returned function is called.
 func (db *DB) enter(ctx context.Context) (leave func(), err error) {
-	db.life.RLock()
-	if db.closed() {
-		db.life.RUnlock()
-		return nil, local.ErrClosed
+	if err := db.begin(); err != nil {
+		return nil, err
 	}
 	select {
 	case db.gate <- struct{}{}:
-		return func() { <-db.gate; db.life.RUnlock() }, nil
-	case <-db.done:
+		return func() { <-db.gate; db.life.end() }, nil
+	case <-db.life.done:
 		err = local.ErrClosed
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	db.life.RUnlock()
+	db.life.end()
 	return nil, err
 }
 
-// closed reports whether operations have nothing left to work on.
-func (db *DB) closed() bool {
-	select {
-	case <-db.done:
-		return true
-	default:
-		return db.uninstalled.Load()
+// begin counts an operation. After Uninstall there is nothing left for any to work on.
+func (db *DB) begin() error {
+	if db.uninstalled.Load() {
+		return local.ErrClosed
 	}
+	return db.life.begin()
 }
 
 // write runs fn in one transaction of the engine's connection, serialised with Write. op names it in errors.
@@ -115,11 +108,10 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 // read runs fn, which must not write, in one read transaction of the engine's connection: everything it sees belongs
 // together. It does not wait for the application's writes.
 func (db *DB) read(ctx context.Context, op string, fn func() error) error {
-	db.life.RLock()
-	defer db.life.RUnlock()
-	if db.closed() {
-		return local.ErrClosed
+	if err := db.begin(); err != nil {
+		return err
 	}
+	defer db.life.end()
 	return db.failCtx(ctx, op, db.conn.view(ctx, fn))
 }
 
@@ -128,12 +120,10 @@ func (db *DB) read(ctx context.Context, op string, fn func() error) error {
 // once and from any goroutine, except from inside the function given to Write.
 func (db *DB) Close() error {
 	db.closeOnce.Do(func() {
-		close(db.done)
-		db.life.Lock()
-		defer db.life.Unlock()
+		db.life.finish()
 		var errs []error
-		if db.appPools != nil {
-			errs = append(errs, db.appPools.close())
+		if pools := db.appPools.Load(); pools != nil {
+			errs = append(errs, pools.close())
 		}
 		if db.conn != nil {
 			errs = append(errs, db.conn.close())

@@ -101,6 +101,9 @@ func (db *DB) Uninstall(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := db.dropCapture(); err != nil {
+			return err
+		}
 		db.conn.forget() // a table with a prepared statement on it can be dropped, but the statement is of no use any more
 		for _, t := range metadataTables {
 			if err := db.conn.raw.Exec(`DROP TABLE IF EXISTS ` + t.name); err != nil {

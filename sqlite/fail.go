@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -37,7 +39,7 @@ func databaseError(op, path string, err error) error {
 		value  *wire.ValueError
 	)
 	if errors.As(err, &config) || errors.As(err, &owned) || errors.As(err, &dberr) || errors.As(err, &proto) || errors.As(err, &value) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, local.ErrClosed) {
 		return err
 	}
 	e := &local.DatabaseError{Operation: op, Path: path, Err: err}
@@ -50,6 +52,15 @@ func databaseError(op, path string, err error) error {
 	case errors.As(err, &extended):
 		code = extended.Code()
 	case errors.As(err, &code):
+	}
+	switch {
+	case code != 0:
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		code = sqlite3.CANTOPEN
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		code = sqlite3.READONLY
+	case errors.Is(err, syscall.ENOSPC):
+		code = sqlite3.FULL
 	}
 	switch code {
 	case sqlite3.BUSY, sqlite3.LOCKED:

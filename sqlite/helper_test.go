@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -265,4 +267,13 @@ func same(t testing.TB, what string, got, want any) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s:\n got %v\nwant %v", what, got, want)
 	}
+}
+
+func goexit() { runtime.Goexit() }
+
+func numGoroutine() int { return runtime.NumGoroutine() }
+
+func freeMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }

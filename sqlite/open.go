@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, log: log, owner: owner, gate: make(chan struct{}, 1), done: make(chan struct{})}
+	db := &DB{cfg: cfg, log: log, owner: owner, gate: make(chan struct{}, 1), life: newLife()}
 	_, err = os.Stat(owner.path)
 	created := errors.Is(err, os.ErrNotExist)
 	if err := db.open(ctx); err != nil {
@@ -143,6 +143,9 @@ func (db *DB) prepare() error {
 		}
 	}
 	if err := db.conn.run(`UPDATE _sync_apply_state SET apply_mode = 0 WHERE apply_mode <> 0`); err != nil {
+		return err
+	}
+	if err := db.installCapture(); err != nil {
 		return err
 	}
 	if err := db.normalise(); err != nil {

@@ -48,8 +48,6 @@ func checkConfig(cfg *Config) error {
 			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "names that begin with " + metadataPrefix + " are kept for the engine's own tables"}
 		case strings.TrimSpace(t.Key) == "":
 			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "the sync key is missing: name the primary-key column (syncKeyColumnName or syncKeyColumns explicitly)"}
-		case strings.Contains(t.Key, ","):
-			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "must declare exactly one sync key column"}
 		case seen[name]:
 			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "is configured more than once (duplicate table; upper and lower case do not matter)"}
 		}
@@ -136,6 +134,8 @@ func (c *conn) readTable(schema string, tc TableConfig) (*table, error) {
 		return nil, bad(collided, "another column has the same name in lower case, and names travel in lower case: rename one of them")
 	case generatedKey:
 		return nil, bad(tc.Key, "is generated: the sync key must be an ordinary column")
+	case t.Key < 0 && strings.Contains(tc.Key, ","):
+		return nil, bad("", "must declare exactly one sync key column")
 	case t.Key < 0:
 		return nil, bad(tc.Key, "the table does not contain configured primary key column %s", tc.Key)
 	case len(primary) != 1:

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/local"
 )
 
 // manage records the managed tables, installs their triggers and captures the rows of those that were not watched
@@ -43,7 +45,17 @@ func (db *DB) manage() error {
 	if !gate {
 		return nil
 	}
-	return db.conn.run(`UPDATE _sync_attachment_state SET rebuild_required = 1 WHERE binding_state = 'attached'`)
+	a, err := db.attachment()
+	if err != nil || a.Binding != local.Attached {
+		return err
+	}
+	reason := local.ReasonResume
+	if op, err := db.operation(); err != nil {
+		return err
+	} else if op.Reason != "" {
+		reason = op.Reason
+	}
+	return db.setRebuildGate(reason)
 }
 
 // managedBefore returns the column signatures of the tables that were managed until now, by name; the signature is

@@ -50,80 +50,23 @@ BEGIN
 }
 
 func (t *table) captureInsert() string {
-	return t.captureUpsert() + t.leaveQuarantine("NEW")
+	return t.capturing("upsert", t.keyJSON("NEW"), t.payload("NEW"))
 }
 
+// captureUpdate captures a change of the key as the deletion of the row under its old key, and its insertion.
 func (t *table) captureUpdate() string {
 	key := quote(t.key().name)
-	return t.captureBase() +
-		t.captureDeletion(fmt.Sprintf(`WHERE OLD.%s IS NOT NEW.%[1]s`, key)) +
-		t.captureUpsert() +
-		t.leaveQuarantine("OLD") +
-		t.leaveQuarantine("NEW")
+	gone := fmt.Sprintf(`CASE WHEN OLD.%s IS NOT NEW.%[1]s THEN %s END`, key, t.keyJSON("OLD"))
+	return t.capturing("base", t.keyJSON("OLD"), t.payload("OLD")) + t.capturing("delete", gone) + t.captureInsert()
 }
 
 func (t *table) captureDelete() string {
-	return t.captureBase() + t.captureDeletion(`WHERE 1`) + t.leaveQuarantine("OLD")
+	return t.capturing("base", t.keyJSON("OLD"), t.payload("OLD")) + t.capturing("delete", t.keyJSON("OLD"))
 }
 
-// captureUpsert records the row's content after the change as the intent of its key. It is INSERT … VALUES, not INSERT …
-// SELECT, which would copy the row through a temporary B-tree because its subqueries read the table it goes to.
-func (t *table) captureUpsert() string {
-	at := t.at(t.keyJSON("NEW"))
-	return fmt.Sprintf(`  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-  VALUES (%s, %s, %s,
-    CASE WHEN EXISTS (SELECT 1 FROM _sync_row_state WHERE %s AND deleted = 0) THEN 'UPDATE' ELSE 'INSERT' END,
-    %s,
-    %s,
-    %s)
-  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
-    op = excluded.op, payload = excluded.payload, updated_at = excluded.updated_at;
-`, literal(t.Schema), literal(t.Name), t.keyJSON("NEW"), at, baseExpr(at), t.payload("NEW"), ordinalExpr(at))
-}
-
-// captureDeletion records the deletion of the old row as the intent of its key.
-func (t *table) captureDeletion(where string) string {
-	at := t.at(t.keyJSON("OLD"))
-	return fmt.Sprintf(`  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-  SELECT %s, %s, %s, 'DELETE', %s, NULL, %s
-  %s
-  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
-    op = 'DELETE', payload = NULL, updated_at = excluded.updated_at;
-`, literal(t.Schema), literal(t.Name), t.keyJSON("OLD"), baseExpr(at), ordinalExpr(at), where)
-}
-
-// captureBase keeps the old row as the base row if it is the server's image: it is known live there and nothing local
-// has been done to it since.
-func (t *table) captureBase() string {
-	at := t.at(t.keyJSON("OLD"))
-	return fmt.Sprintf(`  INSERT INTO _sync_base_rows (schema_name, table_name, key_json, payload)
-  SELECT schema_name, table_name, key_json, %s
-  FROM _sync_row_state
-  WHERE %s AND deleted = 0
-    AND NOT EXISTS (SELECT 1 FROM _sync_dirty_rows WHERE %[2]s)
-    AND NOT EXISTS (SELECT 1 FROM _sync_outbox_rows WHERE %[2]s)
-    AND NOT EXISTS (SELECT 1 FROM _sync_quarantine WHERE %[2]s)
-  ON CONFLICT (schema_name, table_name, key_json) DO NOTHING;
-`, t.payload("OLD"), at)
-}
-
-// leaveQuarantine removes the entry that the statements before it took back into the dirty rows.
-func (t *table) leaveQuarantine(row string) string {
-	return fmt.Sprintf("  DELETE FROM _sync_quarantine WHERE %s;\n", t.at(t.keyJSON(row)))
-}
-
-// baseExpr is the version on which a new intent is made. A key is never in quarantine and in the outbox at once.
-func baseExpr(at string) string {
-	return fmt.Sprintf(`COALESCE((SELECT base_row_version FROM _sync_quarantine WHERE %s), `+
-		`(SELECT base_row_version FROM _sync_outbox_rows WHERE %[1]s), `+
-		`(SELECT row_version FROM _sync_row_state WHERE %[1]s), 0)`, at)
-}
-
-// ordinalExpr is the ordinal of a new intent: that of the quarantined entry it replaces, else one more than the
-// largest, which the index on dirty_ordinal answers with one seek.
-func ordinalExpr(at string) string {
-	return fmt.Sprintf(`COALESCE((SELECT dirty_ordinal FROM _sync_quarantine WHERE %s), `+
-		`(SELECT MAX(dirty_ordinal) FROM _sync_dirty_rows) + 1, 1)`, at)
+// capturing puts values into one of the capture views.
+func (t *table) capturing(view string, values ...string) string {
+	return fmt.Sprintf("  INSERT INTO _sync_capture_%s VALUES (%s, %s, %s);\n", view, literal(t.Schema), literal(t.Name), strings.Join(values, ", "))
 }
 
 // at is the condition that selects the row of any metadata table whose key is the expression key.
