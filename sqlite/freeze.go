@@ -205,7 +205,8 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 	args := []any{f.db.cfg.Schema}
 	limited := f.req.MaxRows > 0 && !g.cyclic // where rows cannot be parted, more than the bound may be wanted
 	if limited {
-		args = append(args, f.req.MaxRows-f.box.RowCount+int64(len(f.left))+1)
+		// One row more than fits tells whether there is more. A group that could not be parted may have gone beyond the bound.
+		args = append(args, max(f.req.MaxRows-f.box.RowCount, 0)+int64(len(f.left))+1)
 	}
 	_, err = f.db.conn.each(g.query(deletions, limited), func(s *sqlite3.Stmt) error {
 		t := g.tables[s.ColumnInt(0)]

@@ -399,6 +399,30 @@ func TestFreezeDoesNotPartADeletedParentFromItsChild(t *testing.T) {
 	}
 }
 
+// A group that cannot be parted goes beyond the bound by any number of rows; what comes behind it is for another bundle
+// all the same.
+func TestFreezeTellsOfMoreBehindAGroupBeyondTheBound(t *testing.T) {
+	t.Parallel()
+	for bound := range int64(4) {
+		db := synced(t, testDB(t, graphDDL, "roots", "nodes", "xs", "ys"))
+		serverRow(t, db, "roots", `'r', NULL`, 1)
+		serverRow(t, db, "nodes", `'p', 'r', NULL`, 1)
+		serverRow(t, db, "nodes", `'c', NULL, 'p'`, 1)
+		exec(t, db, `UPDATE nodes SET root = NULL WHERE id = 'p'`)
+		for _, sql := range []string{`nodes WHERE id = 'c'`, `nodes WHERE id = 'p'`, `roots`} {
+			exec(t, db, `DELETE FROM `+sql)
+		}
+		want := []string{"nodes p DELETE 1", "nodes c DELETE 1", "roots r DELETE 1"}
+		f := freeze(t, db, local.FreezeRequest{MaxRows: bound})
+		cut := bound == 1 || bound == 2
+		if cut {
+			want = want[:2]
+		}
+		same(t, fmt.Sprintf("first bundle of %d", bound), outline(sent(t, db)), want)
+		same(t, fmt.Sprintf("more behind %d", bound), f.More, cut)
+	}
+}
+
 // A push so large that its index is built at the end leaves the same database as any other.
 func TestFreezeInBulkKeepsTheIndex(t *testing.T) {
 	t.Parallel()
