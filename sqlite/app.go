@@ -62,7 +62,7 @@ type appPools struct{ app, write *sql.DB }
 func (p *appPools) close() error { return errors.Join(p.app.Close(), p.write.Close()) }
 
 func (db *DB) pool(pragmas string) *sql.DB {
-	pool, err := sqlitedriver.Open(dataSource(db.owner.path), func(c *sqlite3.Conn) error {
+	pool, err := sqlitedriver.Open(fileURI(db.owner.path, "_txlock=immediate"), func(c *sqlite3.Conn) error {
 		return c.Exec(appPragmas + pragmas + `PRAGMA synchronous = ` + db.cfg.Synchronous)
 	})
 	if err != nil { // a name of ours that does not parse
@@ -72,14 +72,13 @@ func (db *DB) pool(pragmas string) *sql.DB {
 	return pool
 }
 
-// dataSource is the URI of a file for the driver. SQLite decodes %HH in it, so every byte of the path can be told from
-// a separator.
-func dataSource(path string) string {
+// fileURI names a file for SQLite, which decodes %HH in it: every byte of the path can be told from a separator.
+func fileURI(path, query string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path // C:/… on Windows
 	}
-	return "file://" + (&url.URL{Path: path}).EscapedPath() + "?_txlock=immediate"
+	return "file://" + (&url.URL{Path: path}).EscapedPath() + "?" + query
 }
 
 // Write runs fn in one transaction of an application's connection, serialised with the engine's own transactions, so

@@ -75,6 +75,11 @@ func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.Bundle
 // attempts runs fn in a transaction in apply mode; if something collides, once more in another one, carefully. rows is
 // about how many rows it writes. The error stop is returned although the transaction is committed.
 func (db *DB) attempts(ctx context.Context, op string, rows int, fn func(careful bool) (stop error, err error)) error {
+	release, err := db.hold(ctx)
+	if err != nil {
+		return db.failCtx(ctx, op, err)
+	}
+	defer release()
 	quiet, err := db.prepareBulk(rows)
 	if err != nil {
 		return db.failCtx(ctx, op, err)

@@ -15,6 +15,8 @@ import (
 type conn struct {
 	raw   *sqlite3.Conn
 	stmts map[string]*sqlite3.Stmt
+	// broken is set by a panic inside SQLite: the connection must not be used again.
+	broken bool
 }
 
 // stmt returns the prepared statement for sql, preparing it on first use. It is reset and has no bindings. sql must
@@ -43,9 +45,20 @@ func (c *conn) forget() {
 	}
 }
 
-func (c *conn) close() error {
+func (c *conn) close() (err error) {
+	defer recoverTo(&err) // what a panic left behind may panic again
 	c.forget()
-	return c.raw.Close()
+	err = c.raw.Close()
+	c.raw, c.broken = nil, false
+	return err
+}
+
+// catch turns a panic into an error: SQLite panics when it is out of memory.
+func (c *conn) catch(err *error) {
+	if r := recover(); r != nil {
+		c.broken = true
+		*err = fmt.Errorf("sqlite: panic: %v", r)
+	}
 }
 
 // run executes a statement that returns no rows.
@@ -142,7 +155,7 @@ type rawText []byte
 func (c *conn) tx(ctx context.Context, fn func() error) (err error) {
 	old := c.raw.SetInterrupt(ctx)
 	defer c.raw.SetInterrupt(old)
-	defer recoverTo(&err)
+	defer c.catch(&err)
 	t, err := c.raw.BeginImmediate()
 	if err != nil {
 		return err
@@ -162,7 +175,7 @@ func (c *conn) tx(ctx context.Context, fn func() error) (err error) {
 func (c *conn) view(ctx context.Context, fn func() error) (err error) {
 	old := c.raw.SetInterrupt(ctx)
 	defer c.raw.SetInterrupt(old)
-	defer recoverTo(&err)
+	defer c.catch(&err)
 	if err := c.raw.Exec(`BEGIN`); err != nil {
 		return err
 	}

@@ -35,7 +35,9 @@ type DB struct {
 	cfg    Config
 	log    *zap.Logger
 	owner  *owner
-	conn   *conn
+	conn   *conn // open while it is held
+	rest   resting
+	opened bool              // Open has succeeded
 	tables []*table          // parents first
 	byName map[string]*table // by lower-case name
 
@@ -95,6 +97,11 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 		return err
 	}
 	defer leave()
+	release, err := db.hold(ctx)
+	if err != nil {
+		return db.failCtx(ctx, op, err)
+	}
+	defer release()
 	if d == durable {
 		// synchronous cannot change inside a transaction.
 		if err := db.conn.raw.Exec(`PRAGMA synchronous=FULL`); err != nil {
@@ -108,10 +115,11 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 // read runs fn, which must not write, in one read transaction of the engine's connection: everything it sees belongs
 // together. It does not wait for the application's writes.
 func (db *DB) read(ctx context.Context, op string, fn func() error) error {
-	if err := db.begin(); err != nil {
-		return err
+	release, err := db.hold(ctx)
+	if err != nil {
+		return db.failCtx(ctx, op, err)
 	}
-	defer db.life.end()
+	defer release()
 	return db.failCtx(ctx, op, db.conn.view(ctx, fn))
 }
 
@@ -125,10 +133,7 @@ func (db *DB) Close() error {
 		if pools := db.appPools.Load(); pools != nil {
 			errs = append(errs, pools.close())
 		}
-		if db.conn != nil {
-			errs = append(errs, db.conn.close())
-		}
-		errs = append(errs, db.owner.release())
+		errs = append(errs, db.sleep(), db.owner.release())
 		if err := errors.Join(errs...); err != nil {
 			db.closeErr = databaseError("close", db.owner.path, err)
 		}

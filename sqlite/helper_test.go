@@ -221,7 +221,7 @@ func dump(t testing.TB, db *DB, names ...string) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
 	for _, n := range names {
-		out[n] = rows(t, db, `SELECT * FROM `+quote(n)+` ORDER BY 1, 2, 3`)
+		out[n] = rows(t, db, `SELECT * FROM `+quote(n)+` ORDER BY 1`)
 	}
 	return out
 }

@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, log: log, owner: owner, gate: make(chan struct{}, 1), life: newLife()}
+	db := &DB{cfg: cfg, log: log, owner: owner, gate: make(chan struct{}, 1), life: newLife(), conn: &conn{stmts: map[string]*sqlite3.Stmt{}}}
 	_, err = os.Stat(owner.path)
 	created := errors.Is(err, os.ErrNotExist)
 	if err := db.open(ctx); err != nil {
@@ -75,19 +75,16 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 
 func (db *DB) open(ctx context.Context) (err error) {
 	defer recoverTo(&err)
-	raw, err := sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, maxMemory), db.owner.path)
+	release, err := db.hold(ctx)
 	if err != nil {
 		return err
 	}
-	db.conn = &conn{raw: raw, stmts: map[string]*sqlite3.Stmt{}}
-	old := raw.SetInterrupt(ctx)
-	defer raw.SetInterrupt(old)
-	if err := raw.BusyTimeout(db.cfg.BusyTimeout); err != nil {
-		return err
-	}
-	if err := raw.Exec(enginePragmas); err != nil {
-		return err
-	}
+	defer func() {
+		release()
+		err = errors.Join(err, db.sleep()) // what it took to set everything up is given back at once
+	}()
+	old := db.conn.raw.SetInterrupt(ctx)
+	defer db.conn.raw.SetInterrupt(old)
 	// Everything is checked before the journal mode is changed, which no transaction can take back, and again in the
 	// transaction that rests on it.
 	if err := db.validate(); err != nil {
@@ -96,12 +93,35 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if err := db.useWAL(); err != nil {
 		return err
 	}
-	return db.conn.tx(ctx, func() error {
+	// A source id that is made here is named by the next request.
+	if err := db.conn.raw.Exec(`PRAGMA synchronous = FULL`); err != nil {
+		return err
+	}
+	err = db.conn.tx(ctx, func() error {
 		if err := db.validate(); err != nil {
 			return err
 		}
 		return db.prepare()
 	})
+	db.opened = err == nil
+	return err
+}
+
+// connect opens a connection for the engine.
+func (db *DB) connect(ctx context.Context) (_ *sqlite3.Conn, err error) {
+	defer recoverTo(&err)
+	name := db.owner.path
+	if db.opened {
+		name = fileURI(name, "mode=rw") // a file that has been removed is not to come back empty
+	}
+	raw, err := sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, maxMemory), name)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(raw.BusyTimeout(db.cfg.BusyTimeout), raw.Exec(enginePragmas)); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return raw, nil
 }
 
 // useWAL switches the file to a write-ahead log.
@@ -186,7 +206,7 @@ func (db *DB) freshSource() (string, error) {
 	return id, db.conn.run(`UPDATE _sync_attachment_state SET current_source_id = ?`, id)
 }
 
-// recoverTo turns a panic into an error: SQLite panics when it is out of memory.
+// recoverTo turns a panic into an error, where no connection is left to be thought of.
 func recoverTo(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("sqlite: panic: %v", r)
