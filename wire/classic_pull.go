@@ -89,20 +89,25 @@ func (d *decoder) checkPull(page *PullPage, r PullRequest) error {
 		return d.bad("an empty page that says there is more")
 	case page.HasMore && last == stable:
 		return d.bad("a page that reaches stable_bundle_seq %d and says there is more", stable)
-	case !page.HasMore && last != stable:
+	case !page.HasMore && last != stable && (r.After > 0 || len(page.Bundles) > 0): // from 0, an answer that lost all its bundles: see Gap
 		return d.bad("the last page ends at bundle_seq %d, before stable_bundle_seq %d", last, stable)
 	}
 	return nil
 }
 
 // Gap looks for the first bundle of the page that is not the next one after its predecessor, the first after the
-// checkpoint after. Seqs have no gaps, so the bundles between were lost from the server's history.
+// checkpoint after. Seqs have no gaps, so the bundles between were lost from the server's history. So were those of a
+// last page that is empty although there is something to come: a checkpoint of 0 is never answered history_pruned. Then
+// got is one beyond what was lost.
 func (p PullPage) Gap(after int64) (expected, got int64, gap bool) {
 	for i := range p.Bundles {
 		if seq := p.Bundles[i].Seq; seq != after+1 {
 			return after + 1, seq, true
 		}
 		after++
+	}
+	if len(p.Bundles) == 0 && !p.HasMore && after < p.StableSeq {
+		return after + 1, p.StableSeq + 1, true
 	}
 	return 0, 0, false
 }

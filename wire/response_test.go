@@ -108,6 +108,20 @@ func TestDecodePull(t *testing.T) {
 	wantProtocolError(t, err, "without stable_bundle_seq")
 }
 
+// A checkpoint of 0 is never answered history_pruned: the last page can end early, but only because it has lost all of it.
+func TestPullFromZeroBehindAPrunedHistory(t *testing.T) {
+	t.Parallel()
+	page, err := classic{}.DecodePull([]byte(`{"stable_bundle_seq":4,"bundles":[],"has_more":false}`), PullRequest{})
+	if err != nil || page.StableSeq != 4 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	if expected, got, gap := page.Gap(0); !gap || expected != 1 || got != 5 {
+		t.Errorf("%d, %d, %v", expected, got, gap)
+	}
+	_, err = classic{}.DecodePull([]byte(strings.Replace(goodPull, `"stable_bundle_seq":5`, `"stable_bundle_seq":9`, 1)), PullRequest{})
+	wantProtocolError(t, err, "before stable_bundle_seq 9")
+}
+
 func TestStableBehind(t *testing.T) {
 	t.Parallel()
 	_, err := classic{}.DecodePull([]byte(`{"stable_bundle_seq":2,"bundles":[],"has_more":false}`), PullRequest{After: 3})
@@ -131,6 +145,7 @@ func TestGap(t *testing.T) {
 		expected, got int64
 		gap           bool
 	}{
+		{PullPage{StableSeq: 5}, 0, 1, 6, true}, {PullPage{StableSeq: 5}, 5, 0, 0, false}, {PullPage{StableSeq: 5, HasMore: true}, 0, 0, 0, false},
 		{page(), 3, 0, 0, false}, {page(4, 5), 3, 0, 0, false}, {page(2), 0, 1, 2, true}, {page(1, 2, 4), 0, 3, 4, true},
 	} {
 		expected, got, gap := c.page.Gap(c.after)
