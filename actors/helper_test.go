@@ -51,6 +51,7 @@ type fakeDB struct {
 	state  local.State
 	load   func(context.Context) (local.State, error)
 	freeze func() (local.Frozen, error)
+	opened int
 	closed int
 }
 
@@ -137,7 +138,7 @@ func newRig(t *testing.T, props func(ownerConfig) *actor.Props) *rig {
 	r.parent = &parent{
 		heard: make(chan messages.Session, 1000), ready: make(chan *actor.PID, 1), failed: make(chan any, 100),
 		spawn: func(c actor.Context) *actor.PID {
-			cfg.writer = c.Spawn(writerProps(cfg.log, func(context.Context) (database, error) { return r.db, nil }))
+			cfg.writer = c.Spawn(writerProps(cfg.log, func(context.Context) (database, error) { r.db.opened++; return r.db, nil }))
 			c.Request(cfg.writer, messages.Do{Command: messages.OpenDatabase{}})
 			return c.Spawn(props(cfg))
 		},
@@ -159,8 +160,9 @@ func (r *rig) stop() {
 			r.t.Errorf("the actors do not stop: %v", err)
 		}
 		r.root = nil
-		if r.db.closed != 1 {
-			r.t.Errorf("the database was closed %d times", r.db.closed)
+		// A test may end before the writer has come to open it.
+		if r.db.closed != r.db.opened || r.db.opened > 1 {
+			r.t.Errorf("the database was opened %d times and closed %d times", r.db.opened, r.db.closed)
 		}
 		r.system.Shutdown()
 	}

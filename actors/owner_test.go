@@ -438,13 +438,15 @@ func TestGivingUpASessionDelaysNobody(t *testing.T) {
 		r.server.pushChunk = func(context.Context, int64, []wire.PushRow) error {
 			return &wire.HTTPError{Operation: "upload push chunk", Status: 401}
 		}
-		var given []string
+		given := make(chan string, 10)
 		ended := make(chan struct{}, 10)
+		var calls atomic.Int64
 		r.server.deletePush = func(ctx context.Context, id string) error {
-			given = append(given, id)
+			second := calls.Add(1) == 2
+			given <- id
 			<-ctx.Done()
 			ended <- struct{}{}
-			if len(given) == 2 {
+			if second {
 				panic("late")
 			}
 			return ctx.Err()
@@ -465,8 +467,8 @@ func TestGivingUpASessionDelaysNobody(t *testing.T) {
 				r.start = time.Now()
 			}
 		}
-		if len(given) != 3 || given[0] != "p" {
-			t.Errorf("given up: %v", given)
+		if n, first := len(given), <-given; n != 3 || first != "p" {
+			t.Errorf("%d given up, the first is %q", n, first)
 		}
 		r.stop()
 		<-ended
