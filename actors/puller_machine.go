@@ -130,6 +130,9 @@ func (m *pullMachine) take(o outcome) {
 		m.fail(o.err)
 		return
 	case o.err != nil:
+		if a, partly := o.result.(local.Applied); partly {
+			m.partlyApplied(a, o.err)
+		}
 		m.takeError(o.err)
 		return
 	}
@@ -266,12 +269,7 @@ func (m *pullMachine) pulled() {
 
 // bundlesApplied goes on after bundles were applied, all of them or those before one that cannot be.
 func (m *pullMachine) bundlesApplied(a local.Applied) {
-	m.reportTables(messages.CausePull, a.Tables)
-	moved := a.Checkpoint > m.checkpoint
-	if moved {
-		m.applied, m.checkpoint = true, a.Checkpoint
-		m.report(messages.Progress{Run: m.run, Phase: messages.PhasePulling, Done: m.checkpoint - m.from, Total: max(m.target-m.from, 0)})
-	}
+	moved := m.advanced(a)
 	switch {
 	case a.Foreign:
 		m.fail(&messages.SourceRecoveryRequiredError{Operation: "pull", Reason: local.ReasonSourceSequenceChanged})
@@ -289,6 +287,26 @@ func (m *pullMachine) bundlesApplied(a local.Applied) {
 	default:
 		m.askForMore()
 		m.fetch()
+	}
+}
+
+// advanced reports what bundles have changed, and whether the checkpoint moved.
+func (m *pullMachine) advanced(a local.Applied) bool {
+	m.reportTables(messages.CausePull, a.Tables)
+	moved := a.Checkpoint > m.checkpoint
+	if moved {
+		m.applied, m.checkpoint = true, a.Checkpoint
+		m.report(messages.Progress{Run: m.run, Phase: messages.PhasePulling, Done: m.checkpoint - m.from, Total: max(m.target-m.from, 0)})
+	}
+	return moved
+}
+
+// partlyApplied reports what lies before a bundle that the local schema cannot hold: it is applied. Any other error
+// means that nothing is.
+func (m *pullMachine) partlyApplied(a local.Applied, err error) {
+	var broken *wire.ProtocolError
+	if errors.As(err, &broken) {
+		m.advanced(a)
 	}
 }
 

@@ -16,8 +16,10 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		return
 	}
 	r.fresh = false
-	r.result.Sync.Committed = r.result.Sync.Committed || d.Committed
-	r.result.Sync.UploadsSkipped = false
+	if r.at.action == actPush {
+		r.result.Sync.Committed = r.result.Sync.Committed || d.Committed
+		r.result.Sync.UploadsSkipped = false
+	}
 	if d.Err != nil && holdsUploads(d.Err) && r.plans(actPull) && !r.abandoned {
 		// The server's rows come in whatever becomes of ours.
 		r.outstanding, m.waiting = nil, nil
@@ -40,7 +42,7 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		}
 	case messages.PushNeedsRebuild:
 		if m.downloadsPaused || r.rebuilds == maxRebuilds {
-			m.finish(&messages.RebuildRequiredError{Operation: r.verb.String(), Reason: orElse(m.state.Operation.Reason, local.ReasonResume)})
+			m.fail(&messages.RebuildRequiredError{Operation: r.verb.String(), Reason: orElse(m.state.Operation.Reason, local.ReasonResume)})
 			return
 		}
 		r.rebuilds++
@@ -85,10 +87,13 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	m.proceed()
 }
 
-// collided goes on after a bundle that cannot be applied around local intents: push them, then again, as long as that
-// helps.
+// collided goes on after a bundle or a snapshot that cannot be applied around local intents: push them, then again, as
+// long as that helps.
 func (m *sessionMachine) collided(again action, c *local.Collision) {
 	r := m.current
+	if again == actSnapshot && r.verb != VerbAttach {
+		again = actPull // the gate is set: a pull takes the snapshot, unless another one has come first
+	}
 	stuck := r.collision != nil && c.BundleSeq <= r.collision.BundleSeq // the pull has come no further
 	if stuck {
 		r.collisions++
@@ -99,11 +104,28 @@ func (m *sessionMachine) collided(again action, c *local.Collision) {
 	r.collision = c
 	switch {
 	case r.held != nil:
-		m.finish(r.held)
-	case m.uploadsPaused || same || r.collisions >= maxCollisions:
-		m.finish(collisionError(c, m.uploadsPaused))
+		m.fail(r.held)
+	case m.uploadsPaused && c.Cause == collisionLease:
+		// What this source is to seed the scope with has to wait, and till then there is nothing to pull.
+		r.result.Sync.DownloadSkipped = true
+		m.proceed()
+	case m.uploadsPaused && c.Cause == collisionOutbox && !same:
+		// It is committed: settling it uploads nothing.
+		r.next(actReplay, again)
+		m.proceed()
+	case m.uploadsPaused || r.collisions >= maxCollisions:
+		m.fail(collisionError(c, m.uploadsPaused))
 	case len(r.plan) > 0 && r.plan[0].action == actPush:
-		m.proceed() // this pull was one in the middle of a push
+		// In the middle of a push, which goes on: what it has come upon since may be what helps. It bounds these rounds.
+		push := r.plan[0]
+		r.plan = r.plan[1:]
+		if !r.plans(again) {
+			r.next(again)
+		}
+		r.plan = append([]step{push}, r.plan...)
+		m.proceed()
+	case same:
+		m.fail(collisionError(c, false))
 	default:
 		r.next(actPush, again)
 		m.proceed()

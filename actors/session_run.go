@@ -33,6 +33,7 @@ const (
 	actAskForLease        // connect of a run that holds a lease it cannot use
 	actGate               // set the rebuild gate
 	actPush
+	actReplay // settle a push that is committed already: no upload
 	actPull
 	actSnapshot
 	actDetach
@@ -61,10 +62,11 @@ type sessionRun struct {
 
 	begun     bool // has begun to freeze, to pull or to detach
 	abandoned bool // nobody waits any more: ends with the outstanding effect
+	ending    bool // has failed with held: reads the state and ends
 	fresh     bool // nothing has happened since the state was read
 
 	result Result
-	held   error // uploads are held back by this; downloads go on
+	held   error // with which the run will end; uploads are held back by it, downloads may go on
 
 	source     string // source id with which an Attach connects
 	collision  *local.Collision
@@ -150,7 +152,7 @@ func (m *sessionMachine) proceed() {
 // complete ends a run that has nothing left to do.
 func (m *sessionMachine) complete() {
 	r := m.current
-	if r.verb == VerbAttach && r.result.Attach != AttachRetryLater {
+	if r.verb == VerbAttach && r.held == nil && r.result.Attach != AttachRetryLater {
 		m.user, m.attachReason = r.user, ""
 	}
 	m.finish(r.held)
@@ -187,7 +189,11 @@ func (m *sessionMachine) begin(s step) {
 			return
 		}
 		r.begun = true
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true}})
+		// What collides with a snapshot goes before it, although that leaves the gate set until then.
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: r.collision != nil}})
+	case actReplay:
+		r.begun = true
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, ReplayOnly: true}})
 	case actPull:
 		if m.downloadsPaused {
 			r.result.Sync.DownloadSkipped = true
@@ -250,15 +256,35 @@ func (m *sessionMachine) settled(err error) bool {
 	r.outstanding = nil
 	m.waiting = nil
 	switch {
+	case r.ending: // the last read; without it the state is what it was last known to be
+		if err == nil {
+			return true
+		}
+		m.finish(r.held)
+		return false
 	case r.abandoned:
-		m.finish(context.Canceled)
+		m.fail(context.Canceled)
 		return false
 	case err != nil:
-		m.finish(m.noteLoss(err))
+		m.fail(m.noteLoss(err))
 		return false
 	default:
 		m.lastProgressAt = m.now
 		return true
+	}
+}
+
+// fail ends the current run with an error. What a push or a pull did before it failed is on disk, and why uploads are
+// held back is too, so the state is read first: neither the answer nor the status may be older than the error.
+func (m *sessionMachine) fail(err error) {
+	r := m.current
+	switch r.at.action {
+	case actPush, actReplay, actPull, actSnapshot:
+		r.held, r.ending, r.fresh, r.plan = err, true, false, nil
+		r.next(actRefresh)
+		m.proceed()
+	default:
+		m.finish(err)
 	}
 }
 
@@ -353,7 +379,7 @@ func (m *sessionMachine) loaded() {
 // refreshed ends a round of push and pull with the state it left behind.
 func (m *sessionMachine) refreshed() {
 	r := m.current
-	if r.verb != VerbSyncThenDetach || r.plans(actDetach) {
+	if r.verb != VerbSyncThenDetach || r.plans(actDetach) || r.ending {
 		r.result.Sync.State = m.state
 	}
 }

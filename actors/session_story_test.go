@@ -120,7 +120,7 @@ func (p *sessionPlayer) step(event any) []sessionEffect {
 //	error NAME              … fails
 //	capable TOKENS…         … with capabilities
 //	connect RESOLUTION      … with a resolution
-//	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY…]
+//	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY… | outbox | lease]
 //	detached                blocked N     stopped
 func (p *sessionPlayer) parse(line string) (any, error) {
 	words := strings.Fields(line)
@@ -180,6 +180,10 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 		case messages.PullSnapshot:
 			d.Restored = &local.Restored{BundleSeq: 9, Rows: 3, DroppedLocalRows: 1}
 		case messages.PullNeedsPush:
+			if rest[1] == collisionOutbox || rest[1] == collisionLease {
+				d.Collision = &local.Collision{Cause: rest[1]}
+				break
+			}
 			d.Collision = &local.Collision{BundleSeq: int64(number(rest[1])), Cause: "unique"}
 			for _, k := range rest[2:] {
 				d.Collision.Intents = append(d.Collision.Intents, local.IntentKey{Table: "users", KeyJSON: k})
@@ -363,7 +367,14 @@ func describe(e sessionEffect) string {
 	case fxConnect:
 		return fmt.Sprintf("connect as %s pending=%t", e.SourceID, e.Pending)
 	case fxPush:
-		return fmt.Sprintf("push run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+		s := fmt.Sprintf("push run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+		if e.PastGate {
+			s += " past-gate"
+		}
+		if e.ReplayOnly {
+			s += " replay-only"
+		}
+		return s
 	case fxPull:
 		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
 	case fxSnapshot:

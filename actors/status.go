@@ -113,7 +113,7 @@ func (m *sessionMachine) phaseNow() (messages.Phase, string) {
 	if phase == "" {
 		phase = r.verb.phase()
 	}
-	if m.phase != "" && (phase == messages.PhasePushing || phase == messages.PhasePulling || phase == messages.PhaseStaging) {
+	if m.phase != "" && (phase == messages.PhasePushing || phase == messages.PhaseReplaying || phase == messages.PhasePulling || phase == messages.PhaseStaging) {
 		phase = m.phase
 	}
 	return phase, reason + " for " + r.verb.String()
@@ -145,6 +145,8 @@ func (a action) phase() (messages.Phase, string) {
 		return messages.PhaseConnecting, "connecting"
 	case actPush:
 		return messages.PhasePushing, "pushing local changes"
+	case actReplay:
+		return messages.PhaseReplaying, "settling what was pushed before"
 	case actPull:
 		return messages.PhasePulling, "pulling"
 	case actSnapshot:

@@ -160,7 +160,7 @@ func (s *stage) event(line string) event {
 	ok := func(result any) event { return evAnswer{ref: s.flow.ref, result: result} }
 	switch words[0] {
 	case "push":
-		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate")}}
+		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate"), ReplayOnly: a.has("replayonly")}}
 	case "pull":
 		return evStartPull{messages.Pull{Run: run, Link: link, OneShot: oneShot}}
 	case "snapshot":
@@ -247,6 +247,9 @@ func (s *stage) event(line string) event {
 		}
 		if a.has("collision") {
 			r.Collision = &local.Collision{BundleSeq: a.int("collision", 0), Cause: "foreign_key", Intents: []local.IntentKey{{Table: "posts"}}}
+		}
+		if a.has("error") {
+			return evAnswer{ref: s.flow.ref, result: r, err: spokenError(a)}
 		}
 		return ok(r)
 	case "session":

@@ -84,6 +84,7 @@ type uploadMachine struct {
 	// Of the run, kept while a run is continued under its number.
 	lastRun   messages.RunID
 	pastGate  bool // a set rebuild gate is no obstacle
+	replay    bool // settle what is committed, upload nothing
 	committed bool
 	// committedBefore is committed without the outbox, should that turn out not to be what the server committed.
 	committedBefore bool
@@ -157,7 +158,8 @@ func (m *uploadMachine) start(p messages.Push) {
 		m.stale, m.pulledFor, m.requeued = 0, false, false
 		m.emit(fxProgressed{})
 	}
-	m.run, m.lastRun, m.oneShot, m.pastGate, m.link = p.Run, p.Run, p.OneShot, p.PastGate, p.Link
+	m.run, m.lastRun, m.oneShot, m.link = p.Run, p.Run, p.OneShot, p.Link
+	m.pastGate, m.replay = p.PastGate, p.ReplayOnly
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
 	m.pushID, m.withoutLease, m.more, m.without = "", false, false, nil
 	m.expect(pushLoading, messages.LoadState{})
@@ -277,6 +279,10 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.finish(messages.PushNeedsRebuild, nil)
 		return
 	}
+	if m.replay && s.Outbox.State != local.OutboxCommittedRemote {
+		m.finish(messages.PushNoChange, nil)
+		return
+	}
 	switch s.Outbox.State {
 	case local.OutboxPrepared:
 		// What was written while this outbox was in flight follows in the same run.
@@ -325,7 +331,7 @@ func (m *uploadMachine) succeed() {
 // goOn pushes what is left, or ends the run.
 func (m *uploadMachine) goOn() {
 	switch {
-	case m.more:
+	case m.more && !m.replay:
 		m.settleNext()
 	case m.committed:
 		m.finish(messages.PushCommitted, nil)

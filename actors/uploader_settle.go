@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
@@ -45,12 +46,7 @@ func (m *uploadMachine) freeze() {
 // resolved goes on settling until no conflict is left.
 func (m *uploadMachine) resolved(r local.ResolutionsApplied) {
 	m.reportTables(messages.CauseConflict, r.Tables)
-	if r.Applied == len(m.asked) {
-		resolutions := m.given.(fxTell).command.(messages.Resolve).Resolutions
-		for i := range resolutions {
-			m.report(messages.ConflictResolved{Table: resolutions[i].Conflict.Table, Resolution: resolutions[i].Kind})
-		}
-	}
+	m.reportResolved(r)
 	if r.Applied > 0 {
 		m.stale, m.pulledFor = 0, false
 	}
@@ -65,6 +61,21 @@ func (m *uploadMachine) resolved(r local.ResolutionsApplied) {
 		// The pull did not bring it. What stands in its way are local changes: they go first, without it.
 		m.without = r.Deferred
 		m.freeze()
+	}
+}
+
+// reportResolved tells which conflicts are settled. When some were stale it is not known which: nothing is told then
+// rather than something wrong.
+func (m *uploadMachine) reportResolved(r local.ResolutionsApplied) {
+	if r.Stale > 0 {
+		return
+	}
+	resolutions := m.given.(fxTell).command.(messages.Resolve).Resolutions
+	for i := range resolutions {
+		c := &resolutions[i].Conflict
+		if !slices.Contains(r.Deferred, local.IntentKey{Table: c.Table, KeyJSON: c.KeyJSON}) {
+			m.report(messages.ConflictResolved{Table: c.Table, Resolution: resolutions[i].Kind})
+		}
 	}
 }
 

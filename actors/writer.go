@@ -7,6 +7,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"go.uber.org/zap"
 
+	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
 )
 
@@ -66,7 +67,7 @@ func (w *writer) do(c actor.Context, m messages.Do) {
 	if done.Err = ctx.Err(); done.Err == nil {
 		done.Result, done.Err = w.execute(ctx, m.Command)
 	}
-	if done.Err != nil {
+	if _, partly := done.Result.(local.Applied); done.Err != nil && !partly {
 		done.Result = nil
 	}
 }

@@ -160,6 +160,39 @@ func TestACancelledCommandIsNotExecuted(t *testing.T) {
 	})
 }
 
+// What was applied before a bundle that cannot be is answered together with the error.
+func TestProgressIsAnsweredWithItsError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		broken := &wire.ProtocolError{Operation: "pull", Reason: "garbage"}
+		db := &brokenDB{applied: local.Applied{Bundles: 2, Checkpoint: 7}, err: broken}
+		r := newWriterRig(t, func(context.Context) (database, error) { return db, nil })
+		r.do(messages.OpenDatabase{})
+		for _, c := range []messages.Command{messages.ApplyBundles{Contract: wire.ClassicContract}, messages.ApplyStaged{Contract: wire.ClassicContract}} {
+			if d := r.do(c); d.Err != error(broken) || d.Result.(local.Applied).Checkpoint != 7 {
+				t.Errorf("%T: %+v", c, d)
+			}
+		}
+		if d := r.do(messages.LoadState{}); d.Err != error(broken) || d.Result != nil {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// brokenDB applies a part and fails.
+type brokenDB struct {
+	recordingDB
+	applied local.Applied
+	err     error
+}
+
+func (d *brokenDB) State(context.Context) (local.State, error) { return local.State{}, d.err }
+func (d *brokenDB) ApplyBundles(context.Context, wire.Contract, []wire.Bundle) (local.Applied, error) {
+	return d.applied, d.err
+}
+func (d *brokenDB) ApplyStaged(context.Context, wire.Contract, wire.BundleMeta) (local.Applied, error) {
+	return d.applied, d.err
+}
+
 func TestABlockBeginsWhenItIsWritten(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		db := &recordingDB{}

@@ -30,6 +30,8 @@ type Push struct {
 	OneShot bool
 	// PastGate pushes although the rebuild gate is set: a snapshot collides with what is pending, so that must go first.
 	PastGate bool
+	// ReplayOnly settles a push that is known to be committed, and uploads nothing: uploads are paused.
+	ReplayOnly bool
 }
 
 // Puller is what the puller receives from its session.

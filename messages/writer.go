@@ -21,8 +21,8 @@ type Do struct {
 
 func (Do) writer() {}
 
-// WriterDone answers a Do. Result has the type that the command's comment names, nil when it names none or when Err
-// is set.
+// WriterDone answers a Do. Result has the type that the command's comment names, nil when it names none. When Err is set
+// it is nil as well, but for ApplyBundles and ApplyStaged: what came before the bundle that cannot be is applied.
 type WriterDone struct {
 	Ref    uint64
 	Result any
