@@ -3,6 +3,7 @@ package oversqlite
 import (
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -64,6 +65,16 @@ type (
 	AuthError = messages.AuthError
 	// RetryExhaustedError is a call that gave up on a passing failure after RetryConfig.MaxElapsed.
 	RetryExhaustedError = messages.RetryExhaustedError
+	// NetworkError is a request that brought no whole answer: no connection, or one that broke. It passes, so it is met
+	// as the cause of a RetryExhaustedError, and in Status.LastError while the engine waits.
+	NetworkError = transport.NetworkError
+	// AddressError says that whoever answers at Config.ServerURL is no server of this protocol: a redirect elsewhere, a
+	// certificate that does not verify, a path at which nothing is.
+	AddressError = transport.AddressError
+	// BaseURLError is a Config.ServerURL that cannot be used. It is the cause of a ConfigError.
+	BaseURLError = transport.BaseURLError
+	// BodyTooLargeError is an answer beyond Limits that cannot be asked for in smaller parts.
+	BodyTooLargeError = transport.BodyTooLargeError
 )
 
 // A push or a pull cannot go on.
@@ -76,10 +87,27 @@ type (
 	PushConflictRetryExhaustedError = messages.PushConflictRetryExhaustedError
 	// InvalidConflictResolutionError is a resolver that failed, panicked, took too long or answered what cannot be.
 	InvalidConflictResolutionError = messages.InvalidConflictResolutionError
+	// InvalidResolutionError says what is wrong with a resolution that the table cannot take. It is the cause of an
+	// InvalidConflictResolutionError.
+	InvalidResolutionError = local.InvalidResolutionError
 	// ValueError is a value that the protocol cannot carry exactly.
 	ValueError = wire.ValueError
+	// IntentError is a local change that cannot be sent; its cause is a ValueError as a rule. It is the cause of a
+	// PushRejectedError.
+	IntentError = local.IntentError
+	// LocalFormError is a captured change that does not have the form in which changes are captured: somebody wrote to
+	// the private tables.
+	LocalFormError = wire.LocalFormError
 	// DirtyStateRejectedError is a pull under PullStrict while local changes are pending.
 	DirtyStateRejectedError = messages.DirtyStateRejectedError
+	// CollisionError says that a snapshot and local changes exclude each other. The engine pushes such changes first; when
+	// that is of no use the call ends with a PushRejectedError of code "pull_collision".
+	CollisionError = local.CollisionError
+	// StableBehindError is a server that has less than was pulled from it before: it was restored from a backup. The
+	// engine takes a snapshot then.
+	StableBehindError = wire.StableBehindError
+	// SnapshotExpiredError is a snapshot whose download took longer, twice, than the server keeps one.
+	SnapshotExpiredError = messages.SnapshotExpiredError
 	// RebuildRequiredError is a call that has to wait for a rebuild which cannot take place, because downloads are paused.
 	RebuildRequiredError = messages.RebuildRequiredError
 	// SourceRecoveryRequiredError is a call that a pending source recovery stands in the way of: the identity under which
