@@ -202,6 +202,10 @@ func (m *pullMachine) loaded(s local.State) {
 		return
 	}
 	switch {
+	case s.Attachment.InitializationID != "" && s.Outbox.State != local.OutboxCommittedRemote:
+		// There is nothing to pull, and no snapshot to be had, from a scope that this source has yet to seed. To ask would
+		// end in an answer that means the loss of the lease.
+		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: &local.Collision{Cause: collisionLease}})
 	case s.Attachment.RebuildRequired:
 		m.openSnapshot()
 	case m.snapshot:
@@ -209,9 +213,6 @@ func (m *pullMachine) loaded(s local.State) {
 	case s.Outbox.State == local.OutboxCommittedRemote:
 		// Its bundle is between us and the ceiling; the uploader knows how to replay it.
 		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: &local.Collision{Cause: collisionOutbox}})
-	case s.Attachment.InitializationID != "":
-		// There is nothing to pull from a scope that this source is to seed.
-		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: &local.Collision{Cause: collisionLease}})
 	case m.strict && s.Pending.Dirty+s.Pending.Outbox > 0:
 		m.fail(&messages.DirtyStateRejectedError{DirtyRows: s.Pending.Dirty + s.Pending.Outbox})
 	default:
