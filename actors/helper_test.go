@@ -18,11 +18,16 @@ import (
 // fakeServer is a server of which a test defines what it needs.
 type fakeServer struct {
 	endpoints
-	pull       func(context.Context, wire.PullRequest) (wire.PullPage, error)
-	createPush func(context.Context, wire.CreatePushRequest) (wire.CreatePushResponse, error)
-	pushChunk  func(context.Context, int64, []wire.PushRow) error
-	commitPush func(context.Context) (wire.BundleMeta, error)
-	deletePush func(context.Context, string) error
+	pull           func(context.Context, wire.PullRequest) (wire.PullPage, error)
+	createPush     func(context.Context, wire.CreatePushRequest) (wire.CreatePushResponse, error)
+	pushChunk      func(context.Context, int64, []wire.PushRow) error
+	commitPush     func(context.Context) (wire.BundleMeta, error)
+	deletePush     func(context.Context, string) error
+	createSnapshot func(context.Context) (wire.SnapshotSession, error)
+}
+
+func (s *fakeServer) CreateSnapshot(ctx context.Context, _ wire.Contract, _ string, _ *wire.SourceReplacement) (wire.SnapshotSession, error) {
+	return s.createSnapshot(ctx)
 }
 
 func (s *fakeServer) Pull(ctx context.Context, _ wire.Contract, _ string, r wire.PullRequest) (wire.PullPage, error) {
@@ -48,11 +53,13 @@ func (s *fakeServer) DeletePush(ctx context.Context, _, pushID string) error {
 // fakeDB is a database of which a test defines what it needs.
 type fakeDB struct {
 	database
-	state  local.State
-	load   func(context.Context) (local.State, error)
-	freeze func() (local.Frozen, error)
-	opened int
-	closed int
+	state        local.State
+	load         func(context.Context) (local.State, error)
+	settle       func() local.Settled
+	freeze       func() (local.Frozen, error)
+	freezeWithin func(context.Context) error // before freeze
+	opened       int
+	closed       int
 }
 
 func (d *fakeDB) State(ctx context.Context) (local.State, error) {
@@ -62,9 +69,25 @@ func (d *fakeDB) State(ctx context.Context) (local.State, error) {
 	return d.state, nil
 }
 
-func (d *fakeDB) Settle(context.Context, int) (local.Settled, error) { return local.Settled{}, nil }
-func (d *fakeDB) Freeze(context.Context, local.FreezeRequest) (local.Frozen, error) {
+func (d *fakeDB) Settle(context.Context, int) (local.Settled, error) {
+	if d.settle != nil {
+		return d.settle(), nil
+	}
+	return local.Settled{}, nil
+}
+
+func (d *fakeDB) Freeze(ctx context.Context, _ local.FreezeRequest) (local.Frozen, error) {
+	if d.freezeWithin != nil {
+		if err := d.freezeWithin(ctx); err != nil {
+			return local.Frozen{}, err
+		}
+	}
 	return d.freeze()
+}
+func (d *fakeDB) SetRebuildGate(context.Context, string) error { return nil }
+func (d *fakeDB) Detach(context.Context) (local.Detached, error) {
+	d.state.Attachment.Binding, d.state.Attachment.UserID = local.Anonymous, ""
+	return local.Detached{}, nil
 }
 func (d *fakeDB) OutboxRows(context.Context, int64, int64, int64) ([]wire.PushRow, error) {
 	return make([]wire.PushRow, 1), nil
@@ -81,6 +104,8 @@ func attached(checkpoint int64) local.State {
 	s.Operation.Kind, s.Outbox.State = local.NoOperation, local.OutboxNone
 	return s
 }
+
+var noLog = zap.NewNop()
 
 // testRetry has no jitter of its own, so that tests can say when what happens.
 var testRetry = RetryConfig{Initial: time.Second, Max: time.Minute, Multiplier: 2}
