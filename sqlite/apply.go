@@ -1,21 +1,15 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/wire"
 )
-
-// errCareful says that rows cannot be laid down the fast way: something collides. The transaction is rolled back and
-// tried again bundle by bundle, which is slower and finds out what.
-var errCareful = errors.New("sqlite: rows collide")
 
 // ApplyBundles applies pulled bundles, each whole, together with the checkpoint, in one transaction. The first one
 // must follow the checkpoint and each the one before it without a gap; bundles at or below the checkpoint are passed
@@ -35,8 +29,8 @@ func (db *DB) ApplyBundles(ctx context.Context, c wire.Contract, bundles []wire.
 		rows += len(bundles[i].Rows)
 	}
 	var out local.Applied
-	err := db.attempts(ctx, "apply bundles", rows, func(careful bool) (stop error, err error) {
-		p, err := db.newPull(c, careful)
+	err := db.attempts(ctx, "apply bundles", rows, func(how care) (stop error, err error) {
+		p, err := db.newPull(c, how)
 		if err != nil {
 			return nil, err
 		}
@@ -49,11 +43,12 @@ func (db *DB) ApplyBundles(ctx context.Context, c wire.Contract, bundles []wire.
 }
 
 // ApplyStaged applies the bundle whose pages are in the bundle stage, as ApplyBundles does, after checking its count
-// and its hash from the stage, and empties the stage.
+// and its hash from the stage, and empties the stage. After a collision too: the bundle is then fetched again once the
+// intents are out of its way, which is rarer, even for a large bundle, than a stage that outlives what it was for.
 func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.BundleMeta) (local.Applied, error) {
 	var out local.Applied
-	err := db.attempts(ctx, "apply staged bundle", int(max(meta.RowCount, 0)), func(careful bool) (stop error, err error) {
-		p, err := db.newPull(c, careful)
+	err := db.attempts(ctx, "apply staged bundle", int(max(meta.RowCount, 0)), func(how care) (stop error, err error) {
+		p, err := db.newPull(c, how)
 		if err != nil {
 			return nil, err
 		}
@@ -72,80 +67,6 @@ func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.Bundle
 	return out, err
 }
 
-// attempts runs fn in a transaction in apply mode; if something collides, once more in another one, carefully. rows is
-// about how many rows it writes. The error stop is returned although the transaction is committed.
-func (db *DB) attempts(ctx context.Context, op string, rows int, fn func(careful bool) (stop error, err error)) error {
-	release, err := db.hold(ctx)
-	if err != nil {
-		return db.failCtx(ctx, op, err)
-	}
-	defer release()
-	quiet, err := db.prepareBulk(rows)
-	if err != nil {
-		return db.failCtx(ctx, op, err)
-	}
-	defer quiet()
-	var stop error
-	for _, careful := range []bool{false, true} {
-		err = db.applying(ctx, op, func() (err error) {
-			stop, err = fn(careful)
-			return err
-		})
-		if !errors.Is(err, errCareful) {
-			break
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return stop
-}
-
-// quietRows is from how many rows on it pays to switch triggers off, for which every statement is compiled anew.
-const quietRows = 500
-
-// prepareBulk prepares the connection for rows of the server. The returned function undoes what must not last.
-//
-// The triggers of ours do nothing in apply mode but take a third of the time of a write, so for much work triggers
-// are switched off, unless the application has some of its own on these tables: those have a right to fire.
-func (db *DB) prepareBulk(rows int) (undo func(), err error) {
-	undo = func() {}
-	scratch := snapshotScratch
-	if db.hasReferences() {
-		scratch += `;` + referenceScratch
-	}
-	if err := db.conn.raw.Exec(scratch); err != nil {
-		return undo, err
-	}
-	if rows < quietRows {
-		return undo, nil
-	}
-	theirs, err := db.appHasTriggers()
-	if err != nil || theirs {
-		return undo, err
-	}
-	if _, err := db.conn.raw.Config(sqlite3.DBCONFIG_ENABLE_TRIGGER, false); err != nil {
-		return undo, err
-	}
-	return func() { _, _ = db.conn.raw.Config(sqlite3.DBCONFIG_ENABLE_TRIGGER, true) }, nil
-}
-
-// appHasTriggers reports whether there are triggers on managed tables that are not ours.
-func (db *DB) appHasTriggers() (bool, error) {
-	ours, err := db.conn.ourTriggers()
-	if err != nil {
-		return false, err
-	}
-	theirs := false
-	_, err = db.conn.each(`SELECT name, lower(tbl_name) FROM sqlite_schema WHERE type = 'trigger'`, func(s *sqlite3.Stmt) error {
-		if _, ok := ours[s.ColumnText(0)]; !ok && db.byName[s.ColumnText(1)] != nil {
-			theirs = true
-		}
-		return nil
-	})
-	return theirs, err
-}
-
 // pull is one attempt at applying bundles.
 type pull struct {
 	db      *DB
@@ -155,7 +76,7 @@ type pull struct {
 	out     local.Applied
 }
 
-func (db *DB) newPull(c wire.Contract, careful bool) (*pull, error) {
+func (db *DB) newPull(c wire.Contract, how care) (*pull, error) {
 	h, err := db.head()
 	if err != nil {
 		return nil, err
@@ -167,7 +88,8 @@ func (db *DB) newPull(c wire.Contract, careful bool) (*pull, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pull{db: db, a: a, head: h, careful: careful, out: local.Applied{Checkpoint: h.checkpoint}}, nil
+	a.trusting = how == trusting
+	return &pull{db: db, a: a, head: h, careful: how == careful, out: local.Applied{Checkpoint: h.checkpoint}}, nil
 }
 
 func (p *pull) close() { p.a.close() }
@@ -304,78 +226,4 @@ func (p *pull) one(bundles []*wire.Bundle, rows source, own bool) (stop, err err
 func (p *pull) finish() error {
 	p.out.Tables = p.a.tables()
 	return p.db.setCheckpoint(p.out.Checkpoint)
-}
-
-// source hands the rows of one or several bundles to add, sorted by table and key, the older versions of a row first.
-// It can be run more than once.
-type source func(add func(p *plan, key string, op wire.Op, version int64, payload []byte, keep bool) error) error
-
-// item is a row in memory and its place.
-type item struct {
-	plan *plan
-	row  *wire.Row
-}
-
-// items checks the rows of bundles, and finds their tables.
-func (a *applier) items(bundles []*wire.Bundle) ([][]item, error) {
-	out := make([][]item, len(bundles))
-	for i, b := range bundles {
-		out[i] = make([]item, len(b.Rows))
-		for j := range b.Rows {
-			row := &b.Rows[j]
-			if err := a.db.checkRow(row); err != nil {
-				return nil, err
-			}
-			p := a.plan(a.db.byName[row.Table])
-			if row.RowVersion != b.Seq {
-				return nil, p.protocol("a row whose version is not its bundle's")
-			}
-			out[i][j] = item{p, row}
-		}
-	}
-	return out, nil
-}
-
-// checkRow refuses a row that cannot be ours.
-func (db *DB) checkRow(row *wire.Row) error {
-	t := db.byName[row.Table]
-	bad := func(reason string) error {
-		return &wire.ProtocolError{Table: row.Schema + "." + row.Table, Reason: reason}
-	}
-	switch {
-	case t == nil || row.Schema != t.Schema:
-		return bad("a row of a table that is not synced here")
-	case !row.Op.Valid():
-		return bad("a row with an unknown op")
-	case (row.Payload == nil) != (row.Op == wire.OpDelete):
-		return bad("a row has a payload exactly when it was not deleted")
-	case row.Key.Column != t.KeyColumn().Name:
-		return bad("a row key that does not name the sync key column")
-	case row.RowVersion <= 0:
-		return bad("a row without a version")
-	}
-	return nil
-}
-
-// memory is a source of the rows of bundles in memory.
-func memory(bundles [][]item) source {
-	n := 0
-	for _, b := range bundles {
-		n += len(b)
-	}
-	sorted := make([]item, 0, n)
-	for _, b := range bundles {
-		sorted = append(sorted, b...)
-	}
-	slices.SortStableFunc(sorted, func(x, y item) int {
-		return cmp.Or(cmp.Compare(x.plan.order, y.plan.order), cmp.Compare(x.row.Key.Value, y.row.Key.Value))
-	})
-	return func(add func(*plan, string, wire.Op, int64, []byte, bool) error) error {
-		for _, it := range sorted {
-			if err := add(it.plan, it.row.Key.Value, it.row.Op, it.row.RowVersion, it.row.Payload, true); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 }

@@ -22,6 +22,8 @@ type batched struct {
 	c     *conn
 	build func(rows int) string
 	stmts [len(batchSizes)]*sqlite3.Stmt
+	// every: each row must be written, else exec fails with errKnown.
+	every bool
 }
 
 // exec executes the statement for n rows. bind binds row i in the given slot of the statement; common parameters it
@@ -43,6 +45,9 @@ func (b *batched) exec(n int, bind func(s *sqlite3.Stmt, slot, i int) error) err
 		}
 		if err := s.Exec(); err != nil {
 			return err
+		}
+		if b.every && b.c.raw.Changes() != int64(batchSizes[size]) {
+			return errKnown
 		}
 		i += batchSizes[size]
 	}

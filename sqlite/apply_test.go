@@ -416,7 +416,7 @@ func TestApplyFiresTheApplicationsTriggers(t *testing.T) {
 	t.Parallel()
 	db := attachedDB(t, usersDDL+`; CREATE TABLE log (n TEXT); CREATE TRIGGER mine AFTER INSERT ON users BEGIN INSERT INTO log VALUES (NEW.id); END`, "users")
 	var many []wire.Row
-	for i := range quietRows + 1 {
+	for i := range manyRows + 1 {
 		many = append(many, put("users", fmt.Sprint("u", i), name("x")))
 	}
 	pulled(t, db, bundle(1, many...))

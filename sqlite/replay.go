@@ -50,7 +50,7 @@ func (db *DB) ReplayStaged(ctx context.Context, c wire.Contract, meta wire.Bundl
 func (db *DB) replay(ctx context.Context, c wire.Contract, meta wire.BundleMeta, proof bool, rows int,
 	open func(a *applier, meta *wire.BundleMeta) (source, error)) (local.Replayed, error) {
 	var out local.Replayed
-	err := db.attempts(ctx, "replay", rows, func(careful bool) (stop error, err error) {
+	err := db.attempts(ctx, "replay", rows, func(how care) (stop error, err error) {
 		meta := meta
 		h, err := db.head()
 		if err != nil {
@@ -68,7 +68,7 @@ func (db *DB) replay(ctx context.Context, c wire.Contract, meta wire.BundleMeta,
 		if err != nil {
 			return nil, err
 		}
-		r, err := db.settleOutbox(a, h.outbox, &meta, src, proof, careful)
+		r, err := db.settleOutbox(a, h.outbox, &meta, src, proof, how == careful)
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +208,7 @@ func (db *DB) settleOutbox(a *applier, box local.Outbox, meta *wire.BundleMeta, 
 			return out, err
 		}
 	}
-	if err := db.finishReplay(box, meta.Seq); err != nil {
+	if err := db.finishReplay(box); err != nil {
 		return out, err
 	}
 	return out, a.refresh()
@@ -300,121 +300,18 @@ SELECT schema_name, table_name, key_json, CASE WHEN local_payload IS NULL THEN '
 FROM _sync_outbox_rows WHERE source_bundle_id = ? AND row_ordinal = ?`, deleted, c.version, a.replay.outbox.SourceBundleID, c.ordinal)
 }
 
-// frozenRow is an outbox row that its bundle lacks.
-type frozenRow struct {
-	t       *table
-	keyJSON string
-	op      wire.Op
-	ordinal int64
-}
-
-// missingRows returns the outbox rows that did not appear.
-func (db *DB) missingRows(r *replay) (out []frozenRow, err error) {
-	if r.appeared == r.outbox.RowCount {
-		return nil, nil
-	}
-	_, err = db.conn.each(`SELECT row_ordinal, table_name, key_json, op FROM _sync_outbox_rows WHERE source_bundle_id = ? ORDER BY row_ordinal`, func(s *sqlite3.Stmt) error {
-		ordinal := s.ColumnInt64(0)
-		t := db.byName[s.ColumnText(1)]
-		if t == nil || ordinal < 0 || ordinal >= r.outbox.RowCount {
-			return db.damaged("_sync_outbox_rows", "holds a row that the outbox does not count", nil)
-		}
-		if !r.has(ordinal) {
-			out = append(out, frozenRow{t: t, keyJSON: s.ColumnText(2), op: wire.Op(s.ColumnText(3)), ordinal: ordinal})
-		}
-		return nil
-	}, r.outbox.SourceBundleID)
-	return out, err
-}
-
-// foreign decides, for a bundle that is to prove something, whether it can be the outbox's at all.
-func (r *replay) foreign(missing []frozenRow) bool {
-	if !r.proof {
-		return false
-	}
-	for _, f := range missing {
-		if f.op != wire.OpInsert {
-			return true
-		}
-	}
-	return r.appeared == 0
-}
-
-// withoutEffect settles an outbox row that its bundle lacks. gate asks for the rebuild gate.
-func (a *applier) withoutEffect(f frozenRow) (gate bool, err error) {
-	t, r := f.t, a.replay
-	edited, err := a.db.conn.one(`SELECT 1 FROM _sync_dirty_rows WHERE schema_name = ? AND table_name = ? AND key_json = ?`, nil, t.Schema, t.Name, f.keyJSON)
-	if err != nil {
-		return false, err
-	}
-	switch {
-	case f.op != wire.OpInsert:
-		return true, nil
-	case edited:
-		return false, nil
-	case r.proof || r.contentStays:
-		return false, a.db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, (SELECT COALESCE(MAX(dirty_ordinal), 0) + 1 FROM _sync_dirty_rows)
-FROM _sync_outbox_rows WHERE source_bundle_id = ? AND row_ordinal = ?`, r.outbox.SourceBundleID, f.ordinal)
-	}
-	key, err := wire.WireKey(&t.Table, f.keyJSON)
-	if err != nil {
-		return false, err
-	}
-	c := change{plan: a.plan(t), op: wire.OpDelete, version: r.seq, inexact: true, wireKey: key.Value, keyJSON: f.keyJSON}
-	if c.key, err = wire.KeyValue(&t.Table, key); err != nil {
-		return false, err
-	}
-	newer := false
-	if newer, err = a.db.conn.one(`SELECT 1 FROM _sync_shadow WHERE schema_name = ? AND table_name = ? AND key_json = ?`, nil, t.Schema, t.Name, f.keyJSON); err != nil {
-		return false, err
-	}
-	if newer {
-		if err := a.takeShadow(&c); err != nil {
-			return false, err
-		}
-	}
-	// The reference checks of the bundle are over; what this leaves behind, a rebuild sorts out.
-	a.phase = wholePhase
-	a.puts, a.drops, a.stateful = a.puts[:0], a.drops[:0], a.stateful[:0]
-	a.lay(&c)
-	if err := a.db.conn.run(`SAVEPOINT effect`); err != nil {
-		return false, err
-	}
-	if err := a.db.clearScratch(); err != nil {
-		return false, err
-	}
-	err = a.write(c.plan)
-	if err == nil {
-		var found []dangle
-		if found, err = a.dangling(); err == nil && len(found) > 0 {
-			err = errCareful
-		}
-	}
-	if isUnique(err) || errors.Is(err, errCareful) {
-		// The row stays, as an intent: nothing of it is lost, and the gate says that something is wrong.
-		if err := errors.Join(a.db.conn.run(`ROLLBACK TO effect`), a.db.conn.run(`RELEASE effect`)); err != nil {
-			return false, err
-		}
-		r.contentStays = true
-		_, err := a.withoutEffect(f)
-		return true, err
-	}
-	if err != nil {
-		return false, err
-	}
-	return false, a.db.conn.run(`RELEASE effect`)
-}
-
 // finishReplay drops what belonged to intents that are settled, empties the outbox and moves the source on. Keys of the
 // outbox that have an intent still have it as a dirty row by now.
-func (db *DB) finishReplay(box local.Outbox, seq int64) error {
+func (db *DB) finishReplay(box local.Outbox) error {
 	const frozen = `EXISTS (SELECT 1 FROM _sync_outbox_rows o WHERE o.schema_name = x.schema_name AND o.table_name = x.table_name AND o.key_json = x.key_json)`
 	const edited = `EXISTS (SELECT 1 FROM _sync_dirty_rows d WHERE d.schema_name = x.schema_name AND d.table_name = x.table_name AND d.key_json = x.key_json)`
 	if err := db.conn.run(`DELETE FROM _sync_base_rows AS x WHERE ` + frozen + ` AND NOT ` + edited); err != nil {
 		return err
 	}
-	if err := db.conn.run(`DELETE FROM _sync_shadow AS x WHERE `+frozen+` AND (x.row_version <= ? OR NOT `+edited+`)`, seq); err != nil {
+	// An edited key that the bundle lacks stands where it stood: what is known to be newer than that stays known.
+	const passed = ` AND NOT EXISTS (SELECT 1 FROM _sync_dirty_rows d WHERE d.schema_name = x.schema_name AND d.table_name = x.table_name AND d.key_json = x.key_json
+  AND d.base_row_version < x.row_version)`
+	if err := db.conn.run(`DELETE FROM _sync_shadow AS x WHERE ` + frozen + passed); err != nil {
 		return err
 	}
 	if err := db.conn.run(`UPDATE _sync_source_state SET next_source_bundle_id = max(next_source_bundle_id, ?) WHERE source_id = ?`, box.SourceBundleID+1, box.SourceID); err != nil {

@@ -15,7 +15,7 @@ import (
 // The proof is one pass over the frozen rows. The content here is the committed one, so no business row is written,
 // except where a newer image was pulled in the meantime.
 func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.BundleMeta) (proved bool, r local.Replayed, err error) {
-	err = db.attempts(ctx, "replay", 0, func(careful bool) (stop error, err error) {
+	err = db.attempts(ctx, "replay", 0, func(how care) (stop error, err error) {
 		proved, r = false, local.Replayed{}
 		h, err := db.head()
 		if err != nil {
@@ -24,7 +24,7 @@ func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.Bundl
 		if err := h.mustOwn(db, "replay", &meta); err != nil {
 			return nil, err
 		}
-		if careful {
+		if how == careful {
 			return nil, nil // a newer image collides with intents: the ordinary replay knows what to do
 		}
 		if same, err := db.predicts(c, h.outbox, &meta); err != nil || !same {
@@ -41,7 +41,7 @@ func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.Bundl
 		if err := a.takeShadows(meta.Seq); err != nil {
 			return nil, err
 		}
-		if err := db.finishReplay(h.outbox, meta.Seq); err != nil {
+		if err := db.finishReplay(h.outbox); err != nil {
 			return nil, err
 		}
 		proved = true

@@ -32,9 +32,9 @@ func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.S
 		out       local.Restored
 		collision *local.Collision
 	)
-	err := db.attempts(ctx, "apply snapshot", int(session.RowCount), func(careful bool) (stop, err error) {
+	err := db.attempts(ctx, "apply snapshot", int(session.RowCount), func(how care) (stop, err error) {
 		collision = nil
-		s := &snapshot{db: db, session: session, careful: careful}
+		s := &snapshot{db: db, session: session, careful: how == careful}
 		if s.op, err = db.staging("apply snapshot", session, true); err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func (s *snapshot) rebuild() (*local.Collision, error) {
 		if err := s.db.settleFrozen(box.RemoteSeq); err != nil {
 			return nil, err
 		}
-		if err := s.db.finishReplay(box, box.RemoteSeq); err != nil {
+		if err := s.db.finishReplay(box); err != nil {
 			return nil, err
 		}
 		s.out.OutboxSettled = true
