@@ -90,17 +90,7 @@ func (t *table) payload(row string) string {
 
 // localValue is the SQL expression of column i of row in local form.
 func (t *table) localValue(row string, i int) string {
-	c := row + `.` + quote(t.columns[i].name)
-	switch t.Columns[i].Kind {
-	case wire.KindInteger:
-		return `CASE WHEN ` + c + ` IS NULL THEN NULL ELSE CAST(` + c + ` AS TEXT) END`
-	case wire.KindReal:
-		return `CASE WHEN ` + c + ` IS NULL THEN NULL ELSE printf('%!.17g', ` + c + `) END`
-	case wire.KindBlob, wire.KindUUIDBlob:
-		return `CASE WHEN ` + c + ` IS NULL THEN NULL ELSE lower(hex(` + c + `)) END`
-	default:
-		return c
-	}
+	return wire.LocalExpr(t.Columns[i].Kind, row+`.`+quote(t.columns[i].name))
 }
 
 // installTriggers makes the capture triggers those of the managed tables: it creates what is missing, replaces what

@@ -231,6 +231,44 @@ func TestCaptureSpellsEveryValue(t *testing.T) {
 	}
 }
 
+// TestCaptureNeverAltersAMisfit stores values of storage classes that are not their columns': what is captured must
+// read back as the very same values, so that a push can refuse them instead of sending others.
+func TestCaptureNeverAltersAMisfit(t *testing.T) {
+	t.Parallel()
+	db := businessDB(t)
+	exec(t, db, `INSERT INTO typed_rows (id, name, count_value, enabled_flag, rating, data, note)
+		VALUES ('a', x'6162', 'many', x'35', 'high', 'text', x'00ff')`)
+	exec(t, db, `INSERT INTO typed_rows (id, name, count_value, enabled_flag, rating, data) VALUES ('b', 'n', 1.5, 1, x'01', 7)`)
+	table := db.byName["typed_rows"]
+	decoder := wire.NewLocalDecoder(&table.Table)
+	for i, payload := range rows(t, db, `SELECT payload FROM _sync_dirty_rows ORDER BY dirty_ordinal`) {
+		values, err := decoder.Decode([]byte(payload))
+		if err != nil {
+			t.Fatalf("%s: %v", payload, err)
+		}
+		var want []string
+		for _, c := range table.columns {
+			want = append(want, rows(t, db, fmt.Sprintf(`SELECT typeof(%[1]s), hex(%[1]s) FROM typed_rows ORDER BY id LIMIT 1 OFFSET %[2]d`, quote(c.name), i))...)
+		}
+		var got []string
+		for _, v := range values {
+			switch v.Type {
+			case wire.Null:
+				got = append(got, "null|")
+			case wire.Integer:
+				got = append(got, fmt.Sprintf("integer|%X", strconv.FormatInt(v.Int, 10)))
+			case wire.Real:
+				got = append(got, fmt.Sprintf("real|%X", strconv.FormatFloat(v.Float, 'g', -1, 64)))
+			case wire.Text:
+				got = append(got, fmt.Sprintf("text|%X", v.Bytes))
+			case wire.Blob:
+				got = append(got, fmt.Sprintf("blob|%X", v.Bytes))
+			}
+		}
+		same(t, payload, got, want)
+	}
+}
+
 func TestK8_RealsAreCapturedExactly(t *testing.T) {
 	t.Parallel()
 	db := testDB(t, `CREATE TABLE reals (id TEXT PRIMARY KEY NOT NULL, v REAL)`, "reals")

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"strings"
 	"time"
 )
 
@@ -78,14 +77,21 @@ func (v *Value) sameImage(w *Value) bool {
 	return false
 }
 
-// sameInstant reports whether both are RFC 3339 times of one instant: PostgreSQL answers 2026-03-24T18:42:11+00:00
-// for 2026-03-24T18:42:11Z.
+// sameInstant reports whether both are times of one instant. PostgreSQL answers 2026-03-24T18:42:11+00:00 for
+// 2026-03-24T18:42:11Z, and for what SQLite's CURRENT_TIMESTAMP writes, which is UTC: 2026-03-24 18:42:11.
 func sameInstant(a, b string) bool {
-	const shortest = len("2006-01-02T15:04:05Z")
-	if len(a) < shortest || len(b) < shortest || strings.IndexByte(a, 'T') != 10 || strings.IndexByte(b, 'T') != 10 {
-		return false
+	x, okA := instant(a)
+	y, okB := instant(b)
+	return okA && okB && x.Equal(y)
+}
+
+func instant(s string) (time.Time, bool) {
+	if len(s) < len(time.DateTime) || s[4] != '-' || s[10] != 'T' && s[10] != ' ' {
+		return time.Time{}, false // not worth parsing
 	}
-	x, errA := time.Parse(time.RFC3339Nano, a)
-	y, errB := time.Parse(time.RFC3339Nano, b)
-	return errA == nil && errB == nil && x.Equal(y)
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t, true
+	}
+	t, err := time.Parse(time.DateTime, s) // takes a fraction of a second, too
+	return t, err == nil
 }
