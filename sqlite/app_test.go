@@ -325,3 +325,13 @@ func TestAFileThatWasRemovedStaysRemoved(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestABrokenPoolSaysWhy(t *testing.T) {
+	t.Parallel()
+	why := errors.New("why")
+	pool := sql.OpenDB(brokenConnector{why})
+	defer pool.Close()
+	if err := pool.PingContext(t.Context()); !errors.Is(err, why) || pool.Driver() == nil {
+		t.Errorf("got %v", err)
+	}
+}
