@@ -173,7 +173,14 @@ ON CONFLICT DO UPDATE SET base_row_version = excluded.base_row_version`,
 
 // shadows makes the shadows anew: what the snapshot says of each row that has an intent.
 func (s *snapshot) shadows() error {
-	if err := s.db.conn.run(`DELETE FROM _sync_shadow`); err != nil || !s.around {
+	// What a push_conflict told of a row that is gone is more than a snapshot can say, and would have to be asked for by
+	// the same conflict: at which version it was deleted.
+	if err := s.db.conn.run(`DELETE FROM _sync_shadow AS s
+WHERE NOT (s.deleted = 1 AND s.version_exact = 1 AND s.row_version BETWEEN 1 AND ?1
+  AND EXISTS (SELECT 1 FROM temp._sync_intents i WHERE i.schema_name = s.schema_name AND i.table_name = s.table_name AND i.key_json = s.key_json
+    AND i.base_row_version < s.row_version)
+  AND NOT EXISTS (SELECT 1 FROM _sync_snapshot_stage t WHERE t.snapshot_id = ?2 AND t.schema_name = s.schema_name AND t.table_name = s.table_name AND t.key_json = s.key_json))`,
+		s.session.BundleSeq, s.session.ID); err != nil || !s.around {
 		return err
 	}
 	const same = ` ON i.schema_name = s.schema_name AND i.table_name = s.table_name AND i.key_json = s.key_json`
@@ -187,7 +194,8 @@ FROM temp._sync_intents i CROSS JOIN _sync_snapshot_stage s`+same+` WHERE s.snap
 SELECT i.schema_name, i.table_name, i.key_json, ?1, 0, 1, NULL FROM temp._sync_intents i
 WHERE ?1 > i.base_row_version
   AND (i.frozen OR EXISTS (SELECT 1 FROM _sync_row_state r WHERE r.schema_name = i.schema_name AND r.table_name = i.table_name AND r.key_json = i.key_json AND r.deleted = 0))
-  AND NOT EXISTS (SELECT 1 FROM _sync_snapshot_stage s WHERE s.snapshot_id = ?2 AND s.schema_name = i.schema_name AND s.table_name = i.table_name AND s.key_json = i.key_json)`,
+  AND NOT EXISTS (SELECT 1 FROM _sync_snapshot_stage s WHERE s.snapshot_id = ?2 AND s.schema_name = i.schema_name AND s.table_name = i.table_name AND s.key_json = i.key_json)
+ON CONFLICT DO NOTHING`,
 		s.session.BundleSeq, s.session.ID)
 }
 

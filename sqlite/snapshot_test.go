@@ -86,7 +86,15 @@ func TestRebuildAroundIntents(t *testing.T) {
 		{name: "an insert, there as well", op: wire.OpInsert, stage: []wire.Row{theirs}, shadow: []string{`users|u1|8|1|0|{"id":"u1","name":"theirs"}`}},
 		{name: "an insert, not there", op: wire.OpInsert, shadow: []string{}},
 		{name: "an old shadow goes", op: wire.OpInsert, shadow: []string{},
+			state: []string{`INSERT INTO _sync_shadow (schema_name, table_name, key_json, row_version, version_exact, deleted) VALUES ('main', 'users', '{"id":"u1"}', 6, 0, 1)`}},
+		{name: "one of a row that is there again goes", op: wire.OpInsert, stage: []wire.Row{theirs}, shadow: []string{`users|u1|8|1|0|{"id":"u1","name":"theirs"}`},
 			state: []string{`INSERT INTO _sync_shadow (schema_name, table_name, key_json, row_version, deleted) VALUES ('main', 'users', '{"id":"u1"}', 6, 1)`}},
+		{name: "one that the server has gone back behind goes", op: wire.OpInsert, shadow: []string{},
+			state: []string{`INSERT INTO _sync_shadow (schema_name, table_name, key_json, row_version, deleted) VALUES ('main', 'users', '{"id":"u1"}', 11, 1)`}},
+		{name: "the version of a tombstone stays", op: wire.OpInsert, shadow: []string{`users|u1|6|1|1|∅`},
+			state: []string{`INSERT INTO _sync_shadow (schema_name, table_name, key_json, row_version, deleted) VALUES ('main', 'users', '{"id":"u1"}', 6, 1)`}},
+		{name: "so does that of an edited row", op: wire.OpUpdate, shadow: []string{`users|u1|7|1|1|∅`},
+			state: []string{`INSERT INTO _sync_shadow (schema_name, table_name, key_json, row_version, deleted) VALUES ('main', 'users', '{"id":"u1"}', 7, 1)`}},
 	} {
 		for _, kind := range []string{"dirty", "frozen", "quarantined"} {
 			t.Run(c.name+", "+kind, func(t *testing.T) {
@@ -106,7 +114,7 @@ func TestRebuildAroundIntents(t *testing.T) {
 						asServer(t, db, `DELETE FROM _sync_shadow`)
 					}
 					outboxOf(t, db)
-					if c.op == wire.OpInsert && len(c.stage) == 0 {
+					if len(c.stage) == 0 {
 						shadow = []string{`users|u1|10|0|1|∅`} // it may have been committed, and deleted since
 					}
 				case "quarantined":
