@@ -67,6 +67,7 @@ type Engine struct {
 
 // NewEngine makes an engine. It does no I/O. Until Close it holds on to about two kilobytes in its actor system.
 func NewEngine(o Options) *Engine {
+	o.Log, o.Database.Logger = safeLogger(o.Log), safeLogger(o.Database.Logger)
 	e := &Engine{options: o, done: make(chan struct{})}
 	e.status.Store(&Status{Phase: messages.PhaseClosed, Reason: reasonNotOpen})
 	reply := make(chan *actor.PID, 1)
