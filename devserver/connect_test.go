@@ -55,9 +55,9 @@ func TestLeaseGuardsPushes(t *testing.T) {
 	lease, _ := a.connect(true)["initialization_id"].(string)
 
 	// Every step of a push extends the lease.
-	id := a.stage(lease, userRow("INSERT", 1, 0, "x"))
+	a.stage(lease, userRow("INSERT", 1, 0, "x"))
 	clock.advance(9 * time.Second)
-	id = a.stage(lease, userRow("INSERT", 1, 0, "x"))
+	id := a.stage(lease, userRow("INSERT", 1, 0, "x"))
 	clock.advance(9 * time.Second)
 	a.do("POST", "/sync/push-sessions/"+id+"/chunks", object{"start_row_ordinal": 7, "rows": []object{}}, 400, "push_chunk_invalid")
 

@@ -128,8 +128,17 @@ func TestDelayEnds(t *testing.T) {
 	t.Parallel()
 	s, web := start(t, devserver.Config{})
 	slow := s.Inject(devserver.Fault{Delay: time.Hour})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	hits := func(n int64) {
+		for slow.Hits() < n {
+			<-time.After(time.Millisecond)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	go func() {
+		hits(1) // the client gives up once the server has the request
+		cancel()
+	}()
 	req, _ := http.NewRequestWithContext(ctx, "GET", web.URL+"/syncx/health", nil)
 	if resp, err := web.Client().Do(req); err == nil {
 		resp.Body.Close()
@@ -143,9 +152,7 @@ func TestDelayEnds(t *testing.T) {
 		}
 		ended <- err
 	}()
-	for slow.Hits() < 2 {
-		<-time.After(time.Millisecond)
-	}
+	hits(2)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

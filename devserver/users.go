@@ -53,13 +53,7 @@ func newUsers(cfg *Config, tables []*table, d dialect) *users {
 	return &users{cfg: cfg, tables: tables, dialect: d, memory: "devserver-" + rand.Text() + "-", all: map[string]*user{}, open: list.New()}
 }
 
-// get returns the user, whose database need not be open.
-func (us *users) get(id string) *user {
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	return us.getLocked(id)
-}
-
+// getLocked returns the user, whose database need not be open.
 func (us *users) getLocked(id string) *user {
 	u := us.all[id]
 	if u == nil {

@@ -47,21 +47,6 @@ func parseUUID[T string | []byte](dst []byte, s T) ([]byte, bool) {
 	return dst, true
 }
 
-// canonicalUUID reports whether s is 36 characters of lower-case dashed UUID text.
-func canonicalUUID[T string | []byte](s T) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c >= 'A' && c <= 'F' {
-			return false
-		}
-	}
-	var id [16]byte
-	_, ok := parseUUID(id[:0], s)
-	return ok
-}
-
 func lowerASCII[T string | []byte](s T) []byte {
 	out := []byte(s)
 	for i, c := range out {
