@@ -1,0 +1,390 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite/internal/faulty"
+	"github.com/oversqlite/oversqlite/sqlite"
+)
+
+// modelDevice is one device of the model's user, and what its application knows to have written.
+type modelDevice struct {
+	t      *testing.T
+	name   string
+	server *modelServer
+	path   string
+	token  string
+	faults *faulty.Transport
+	engine *oversqlite.Engine
+	look   *sql.DB // a connection of its own, for the checks
+	log    func(format string, args ...any)
+	oracle bool
+
+	resolver oversqlite.Resolver
+
+	mu     sync.Mutex
+	r      *rand.Rand // of what happens during requests and of the application's writes
+	rate   float64    // of requests that fail
+	busy   float64    // of requests during which somebody writes
+	guests int        // how often that may still happen in this step: a push in pieces ends no sooner than the writing
+	writes int
+	// newest is the newest token that this device gave a shared row, until the server has it or somebody decided against it.
+	newest map[place]string
+	// mine are the rows that nobody else touches, as this device left them; kept is what they were when it was detached.
+	mine, kept map[place]content
+	anonymous  bool // what is written now belongs to nobody
+	attached   bool // in this process
+	retired    bool // its source is at its end
+	during     func()
+}
+
+func newModelDevice(t *testing.T, s *modelServer, i int, seed uint64, log func(string, ...any)) *modelDevice {
+	token, err := s.server.IssueToken(modelUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &modelDevice{
+		t: t, name: fmt.Sprintf("d%d", i), server: s, token: token, path: filepath.Join(t.TempDir(), "model.db"), log: log,
+		r: rand.New(rand.NewPCG(seed, uint64(10+i))), newest: map[place]string{}, anonymous: true,
+	}
+	d.faults = faulty.New(s, seed)
+	d.resolver = []oversqlite.Resolver{oversqlite.ServerWins, oversqlite.ClientWins, oversqlite.MergeColumns(nil)}[d.r.IntN(3)]
+	if d.look, err = sql.Open("sqlite3", "file:"+d.path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.look.Exec(modelTables); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// RoundTrip lets something happen to a request, or during it.
+func (d *modelDevice) RoundTrip(r *http.Request) (*http.Response, error) {
+	d.mu.Lock()
+	var f faulty.Fault
+	if d.r.Float64() < d.rate {
+		kinds := []faulty.Kind{faulty.Refuse, faulty.Lose, faulty.Cut, faulty.Status, faulty.Overrule, faulty.Duplicate, faulty.WrongBody}
+		f.Kind = kinds[d.r.IntN(len(kinds))]
+		if strings.HasSuffix(r.URL.Path, "/commit") && d.r.IntN(2) == 0 {
+			f.Kind = faulty.Lose
+		}
+		f.Body = []string{"", "<html>", `{"stable_bundle_seq":1,"bun`, `[]`}[d.r.IntN(4)]
+		f.Status, f.Bytes = []int{429, 500, 502, 503}[d.r.IntN(4)], d.r.IntN(300)
+	}
+	during := d.during
+	d.during = nil
+	switch {
+	case during != nil || d.guests <= 0:
+	case d.r.Float64() < d.busy && d.r.IntN(3) == 0:
+		during = d.server.write
+	case d.r.Float64() < d.busy:
+		during = func() { d.write() }
+	}
+	if during != nil {
+		d.guests--
+		if d.r.IntN(2) == 0 {
+			f.BeforeSend = func(*http.Request) { during() }
+		} else {
+			f.BeforeAnswer = func(*http.Request) { during() }
+		}
+	}
+	if f.Kind != faulty.None {
+		d.log("  %s: %s %s: %s %d", d.name, r.Method, r.URL.Path, f.Kind, f.Status)
+	}
+	d.faults.Inject(faulty.Any, 1, f)
+	d.mu.Unlock()
+	return d.faults.RoundTrip(r)
+}
+
+// Resolve decides as the device is set up to, and keeps account of it. Nobody else touches a private row: a conflict about
+// one is a fault.
+func (d *modelDevice) Resolve(ctx context.Context, c oversqlite.Conflict) (oversqlite.Resolution, error) {
+	key := place{c.Table, c.Key["id"]}
+	if !strings.HasPrefix(key.key, "s-") {
+		if d.oracle {
+			d.t.Errorf("%s: a conflict about %s, which nobody else touches: %s of %s on %d, server %s at %d",
+				d.name, key, c.LocalOp, c.Local, c.BaseRowVersion, c.Server, c.ServerRowVersion)
+		}
+		return oversqlite.KeepLocal{}, nil
+	}
+	d.mu.Lock()
+	meanwhile := d.busy > 0 && d.guests > 0 && d.r.IntN(3) == 0
+	d.guests--
+	d.mu.Unlock()
+	if meanwhile {
+		d.write() // perhaps the very row that is being decided about
+	}
+	answer, err := d.resolver.Resolve(ctx, c)
+	d.log("  %s: %s: %s on %d, server at %d (deleted %v): %T", d.name, key, c.LocalOp, c.BaseRowVersion, c.ServerRowVersion, c.ServerRowDeleted, answer)
+	if _, kept := answer.(oversqlite.KeepLocal); !kept {
+		d.mu.Lock()
+		// Written again meanwhile, the answer is not applied, and the newer token stays.
+		if local, err := fromWire(c.Table, c.Local); err == nil && local[modelToken[c.Table]] != nil && *local[modelToken[c.Table]] == d.newest[key] {
+			delete(d.newest, key)
+		}
+		d.mu.Unlock()
+	}
+	return answer, err
+}
+
+func (d *modelDevice) config() oversqlite.Config {
+	cfg := oversqlite.Config{
+		Path: d.path, Schema: modelSchema, ServerURL: "http://model.invalid", Resolver: d,
+		HTTPClient:  &http.Client{Transport: bearer{token: d.token, next: d}},
+		Synchronous: oversqlite.SynchronousNormal,
+		Retry:       oversqlite.RetryConfig{Initial: time.Millisecond, Max: 3 * time.Millisecond, Multiplier: 2, MaxElapsed: 5 * time.Second},
+		Limits:      oversqlite.Limits{ConflictsAtOnce: 2},
+	}
+	if d.name == "d1" { // one device does everything in small pieces
+		cfg.Limits = oversqlite.Limits{PushRows: 3, PushChunkRows: 2, CommittedRows: 2, PullBundles: 1, SnapshotRows: 2, ConflictsAtOnce: 1, PullBodyBytes: 900}
+	}
+	for _, name := range modelNames {
+		cfg.Tables = append(cfg.Tables, oversqlite.Table{Name: name, Key: "id"})
+	}
+	return cfg
+}
+
+func (d *modelDevice) open(ctx context.Context) {
+	e, err := oversqlite.New(d.config())
+	if err == nil {
+		err = e.Open(ctx)
+	}
+	if err != nil {
+		d.t.Fatalf("%s: open: %v", d.name, err)
+	}
+	d.engine, d.attached = e, false
+}
+
+// write lets the application write, in one transaction.
+func (d *modelDevice) write() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	wrote := map[place]string{}
+	var mine map[place]content
+	err := d.engine.Write(context.Background(), func(tx *sql.Tx) error {
+		clear(wrote)
+		d.writes++
+		w := writer{tx: tx, r: d.r, who: d.name, n: d.writes * 1000, wrote: wrote}
+		for range 1 + d.r.IntN(3) {
+			err := error(nil)
+			if d.r.IntN(2) == 0 {
+				err = w.shared()
+			} else {
+				err = w.private()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		rows, err := d.rows(tx)
+		mine = d.own(rows)
+		return err
+	})
+	if errors.Is(err, oversqlite.ErrClosed) || err != nil && strings.Contains(err.Error(), "SYNC_TRANSITION_PENDING") {
+		return
+	}
+	if err != nil {
+		d.t.Errorf("%s: a write of the application: %v", d.name, err)
+		return
+	}
+	d.mine = mine
+	for p, token := range wrote {
+		delete(d.newest, p)
+		if token != "" {
+			d.newest[p] = token
+		}
+	}
+}
+
+// own picks the rows that nobody but this device touches.
+func (d *modelDevice) own(rows map[place]content) map[place]content {
+	out := map[place]content{}
+	for p, c := range rows {
+		if strings.HasPrefix(p.key, d.name+"-") {
+			out[p] = c
+		}
+	}
+	return out
+}
+
+// sameRows tells the first difference between two sets of rows.
+func sameRows(got, want map[place]content) error {
+	for p, c := range want {
+		if got[p].String() != c.String() {
+			return fmt.Errorf("%s is %s, and should be %s", p, got[p], c)
+		}
+	}
+	for p, c := range got {
+		if want[p] == nil {
+			return fmt.Errorf("%s is there and should not be: %s", p, c)
+		}
+	}
+	return nil
+}
+
+// settleAccounts takes what the server has had out of what is still to come.
+func (d *modelDevice) settleAccounts() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.server.mu.Lock()
+	defer d.server.mu.Unlock()
+	for p, token := range d.newest {
+		if d.server.tokens[token] {
+			delete(d.newest, p)
+		}
+	}
+}
+
+// verify is the engine's own check of its invariant.
+func (d *modelDevice) verify(ctx context.Context) error {
+	cfg := sqlite.Config{Path: d.path, Schema: modelSchema}
+	for _, name := range modelNames {
+		cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: name, Key: "id"})
+	}
+	return sqlite.VerifyFile(ctx, cfg)
+}
+
+const modelRows = `
+SELECT 'owners', id, json_object('id', id, 'name', name, 'score', iif(score IS NULL, NULL, printf('%!.17g', score))) FROM owners UNION ALL
+SELECT 'items', id, json_object('id', id, 'owner_id', owner_id, 'label', label, 'qty', CAST(qty AS TEXT), 'data', iif(data IS NULL, NULL, lower(hex(data)))) FROM items UNION ALL
+SELECT 'nodes', id, json_object('id', id, 'parent_id', parent_id, 'note', note) FROM nodes UNION ALL
+SELECT 'slots', id, json_object('id', id, 'code', code, 'note', note) FROM slots`
+
+// rows reads the business rows.
+func (d *modelDevice) rows(q interface {
+	Query(string, ...any) (*sql.Rows, error)
+}) (map[place]content, error) {
+	out := map[place]content{}
+	rows, err := q.Query(modelRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p place
+		var payload string
+		if err := rows.Scan(&p.table, &p.key, &payload); err != nil {
+			return nil, err
+		}
+		if out[p], err = fromLocal(p.table, []byte(payload)); err != nil {
+			return nil, err
+		}
+	}
+	return out, rows.Err()
+}
+
+// check looks at everything that must hold between two calls: the engine's own invariant; the newest content of an intent
+// is what stands in its row; a row without one is what the server had at the version that is noted for it.
+func (d *modelDevice) check(ctx context.Context) error {
+	if err := d.verify(ctx); err != nil {
+		return err
+	}
+	tx, err := d.look.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	here, err := d.rows(tx)
+	if err != nil {
+		return err
+	}
+	if err := dangling(here); err != nil {
+		return err
+	}
+	intents := map[place]*string{}
+	for _, q := range []string{
+		`SELECT table_name, key_json ->> 'id', local_payload FROM _sync_outbox_rows`,
+		`SELECT table_name, key_json ->> 'id', payload FROM _sync_dirty_rows`,
+	} {
+		if err := each(tx, q, func(scan func(...any) error) error {
+			var p place
+			var payload *string
+			err := scan(&p.table, &p.key, &payload)
+			intents[p] = payload
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	for p, payload := range intents {
+		var want content
+		if payload != nil {
+			if want, err = fromLocal(p.table, []byte(*payload)); err != nil {
+				return err
+			}
+		}
+		if got := here[p]; got.String() != want.String() {
+			return fmt.Errorf("%s: the intent is %s, the row is %s", p, want, got)
+		}
+	}
+	if !d.oracle {
+		return nil
+	}
+	if !d.anonymous {
+		if err := sameRows(d.own(here), d.mine); err != nil {
+			return fmt.Errorf("a row that nobody else touches: %w", err)
+		}
+	}
+	d.server.mu.Lock()
+	defer d.server.mu.Unlock()
+	return each(tx, `SELECT table_name, key_json ->> 'id', row_version, deleted FROM _sync_row_state`, func(scan func(...any) error) error {
+		var v version
+		var deleted bool
+		if err := scan(&v.table, &v.key, &v.number, &deleted); err != nil {
+			return err
+		}
+		if _, intended := intents[v.place]; intended {
+			return nil
+		}
+		got := here[v.place]
+		if deleted {
+			if got != nil {
+				return fmt.Errorf("%s is deleted at %d, and here: %s", v.place, v.number, got)
+			}
+			return nil
+		}
+		if want, known := d.server.history[v]; !known || want != got.String() {
+			return fmt.Errorf("%s at %d is %s, the server had %s", v.place, v.number, got, want)
+		}
+		return nil
+	})
+}
+
+// dangling tells a row whose parent is not there.
+func dangling(rows map[place]content) error {
+	for p, c := range rows {
+		column, parent := map[string]string{"items": "owner_id", "nodes": "parent_id"}[p.table], map[string]string{"items": "owners", "nodes": "nodes"}[p.table]
+		if column == "" || c[column] == nil {
+			continue
+		}
+		if _, here := rows[place{parent, *c[column]}]; !here {
+			return fmt.Errorf("%s refers to %s, which is not here", p, *c[column])
+		}
+	}
+	return nil
+}
+
+func each(tx *sql.Tx, q string, fn func(scan func(...any) error) error) error {
+	rows, err := tx.Query(q)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
