@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
+	"math/rand"
 	"testing"
 
 	"github.com/google/uuid"
@@ -43,64 +44,82 @@ func rowsPerSecond(b *testing.B, n int) {
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkFreeze measures freezing, encoding and hashing a push.
-func BenchmarkFreeze(b *testing.B) {
-	db := dirtyItems(b, benchRows)
-	b.ReportAllocs()
-	for b.Loop() {
-		f, err := db.Freeze(b.Context(), local.FreezeRequest{Contract: wire.ClassicContract})
-		if err != nil || f.Outbox.RowCount != benchRows {
-			b.Fatal(f, err)
-		}
-		b.StopTimer()
-		if err := db.RequeueOutbox(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-	}
-	rowsPerSecond(b, benchRows)
+// floorRows are the rows that the floor of a benchmark writes.
+func floorRows() []wire.Row { return thingRows(rand.New(rand.NewSource(1)), benchRows, 1) }
+
+// keepDirty notes the dirty rows, for dirtyAgain.
+func keepDirty(b *testing.B, db *DB) {
+	b.Helper()
+	asServer(b, db, `CREATE TABLE kept AS SELECT * FROM _sync_dirty_rows ORDER BY rowid`)
 }
 
-// BenchmarkFreezeFloor copies the same dirty rows into an empty table without an index.
-func BenchmarkFreezeFloor(b *testing.B) {
-	db := dirtyItems(b, benchRows)
-	asServer(b, db, `CREATE TABLE copied (a, b, c, d, e, f, g, h)`)
-	for b.Loop() {
-		if err := db.write(b.Context(), "test", durable, func() error {
-			return db.conn.run(`INSERT INTO copied SELECT * FROM _sync_dirty_rows ORDER BY dirty_ordinal`)
-		}); err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		asServer(b, db, `DELETE FROM copied`)
-		b.StartTimer()
+// dirtyAgain empties the outbox and makes the dirty rows those that were kept, as the triggers would.
+func dirtyAgain(b *testing.B, db *DB) {
+	b.Helper()
+	if err := db.write(b.Context(), "test", relaxed, db.clearOutbox); err != nil {
+		b.Fatal(err)
 	}
-	rowsPerSecond(b, benchRows)
+	asServer(b, db, `DELETE FROM _sync_dirty_rows`, `INSERT INTO _sync_dirty_rows SELECT * FROM kept ORDER BY rowid`)
+}
+
+// BenchmarkFreeze measures freezing, encoding and hashing a push: of new rows, of edits of known rows, and of rows that
+// were put back from the outbox.
+func BenchmarkFreeze(b *testing.B) {
+	for _, kind := range []string{"inserts", "updates", "requeued"} {
+		b.Run(kind, func(b *testing.B) {
+			db := dirtyItems(b, benchRows)
+			if kind == "updates" {
+				knownItems(b, db)
+			}
+			keepDirty(b, db)
+			var m meter
+			for b.Loop() {
+				m.begin()
+				f, err := db.Freeze(b.Context(), local.FreezeRequest{Contract: wire.ClassicContract})
+				m.end(benchRows)
+				if err != nil || f.Outbox.RowCount != benchRows {
+					b.Fatal(f, err)
+				}
+				if kind != "requeued" {
+					dirtyAgain(b, db)
+				} else if err := db.RequeueOutbox(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			m.report(b, floorRows())
+		})
+	}
+}
+
+// knownItems makes the dirty inserts edits of rows that the server has.
+func knownItems(b *testing.B, db *DB) {
+	b.Helper()
+	asServer(b, db, `DELETE FROM _sync_dirty_rows`,
+		`INSERT INTO _sync_row_state (schema_name, table_name, key_json, row_version) SELECT 'main', 'items', json_object('id', id), 1 FROM items`)
+	exec(b, db, `UPDATE items SET note = 'changed'`)
 }
 
 // BenchmarkFreezeBounded measures freezing in bundles of 5,000 rows until nothing is left.
 func BenchmarkFreezeBounded(b *testing.B) {
 	db := dirtyItems(b, benchRows)
+	keepDirty(b, db)
+	var m meter
 	for b.Loop() {
 		for more := true; more; {
+			m.begin()
 			f, err := db.Freeze(b.Context(), local.FreezeRequest{Contract: wire.ClassicContract, MaxRows: 5000})
+			m.end(int(f.Outbox.RowCount))
 			if err != nil {
 				b.Fatal(err)
 			}
 			more = f.More
-			b.StopTimer()
-			asServer(b, db, `CREATE TABLE IF NOT EXISTS kept AS SELECT * FROM _sync_outbox_rows WHERE false`, `INSERT INTO kept SELECT * FROM _sync_outbox_rows`)
 			if err := db.write(b.Context(), "test", relaxed, db.clearOutbox); err != nil {
 				b.Fatal(err)
 			}
-			b.StartTimer()
 		}
-		b.StopTimer()
-		asServer(b, db, `INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, rowid FROM kept`, `DELETE FROM kept`)
-		b.StartTimer()
+		dirtyAgain(b, db)
 	}
-	rowsPerSecond(b, benchRows)
+	m.report(b, floorRows())
 }
 
 // BenchmarkSettle measures settling where there is nothing to settle: rows the server has never seen, and edits of rows
@@ -110,9 +129,7 @@ func BenchmarkSettle(b *testing.B) {
 		b.Run(map[bool]string{false: "inserts", true: "updates"}[updates], func(b *testing.B) {
 			db := dirtyItems(b, benchRows)
 			if updates {
-				asServer(b, db, `DELETE FROM _sync_dirty_rows`,
-					`INSERT INTO _sync_row_state (schema_name, table_name, key_json, row_version) SELECT 'main', 'items', json_object('id', id), 1 FROM items`)
-				exec(b, db, `UPDATE items SET note = 'changed'`)
+				knownItems(b, db)
 			}
 			for b.Loop() {
 				if s, err := db.Settle(b.Context(), 100); err != nil || s.Dropped != 0 {
@@ -141,19 +158,27 @@ func BenchmarkOutboxRows(b *testing.B) {
 	rowsPerSecond(b, benchRows)
 }
 
-// BenchmarkRequeue measures putting a push back, half of whose rows were edited since.
+// BenchmarkRequeue measures putting a push back, of which nothing or half was edited since.
 func BenchmarkRequeue(b *testing.B) {
-	db := dirtyItems(b, benchRows)
-	for b.Loop() {
-		b.StopTimer()
-		if _, err := db.Freeze(b.Context(), local.FreezeRequest{Contract: wire.ClassicContract}); err != nil {
-			b.Fatal(err)
-		}
-		exec(b, db, `UPDATE items SET note = note || '.' WHERE rowid % 2`)
-		b.StartTimer()
-		if err := db.RequeueOutbox(b.Context()); err != nil {
-			b.Fatal(err)
-		}
+	for _, edited := range []bool{false, true} {
+		b.Run(map[bool]string{false: "untouched", true: "edited"}[edited], func(b *testing.B) {
+			db := dirtyItems(b, benchRows)
+			var m meter
+			for b.Loop() {
+				if _, err := db.Freeze(b.Context(), local.FreezeRequest{Contract: wire.ClassicContract}); err != nil {
+					b.Fatal(err)
+				}
+				if edited {
+					exec(b, db, `UPDATE items SET note = note || '.' WHERE rowid % 2`)
+				}
+				m.begin()
+				err := db.RequeueOutbox(b.Context())
+				m.end(benchRows)
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			m.report(b, floorRows())
+		})
 	}
-	rowsPerSecond(b, benchRows)
 }

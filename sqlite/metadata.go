@@ -78,6 +78,8 @@ var metadata = []string{
   PRIMARY KEY (schema_name, table_name, key_json)
 )`,
 	`CREATE INDEX IF NOT EXISTS idx_sync_dirty_rows_dirty_ordinal ON _sync_dirty_rows (dirty_ordinal)`,
+	// Deletions are looked through before every push, and most changes are none.
+	`CREATE INDEX IF NOT EXISTS idx_sync_dirty_rows_deletions ON _sync_dirty_rows (dirty_ordinal) WHERE op = 'DELETE'`,
 	`CREATE TABLE IF NOT EXISTS _sync_outbox_bundle (
   singleton_key INTEGER NOT NULL PRIMARY KEY CHECK (singleton_key = 1),
   canonical_json_contract TEXT NOT NULL CHECK (canonical_json_contract = '` + jcsContract + `'),

@@ -31,7 +31,7 @@ func (db *DB) requeueOutbox() error {
 			return err
 		}
 	}
-	if err := db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
+	if err := db.conn.run(`INSERT OR FAIL INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
 SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, row_ordinal + 1 FROM _sync_outbox_rows WHERE true
 ORDER BY schema_name, table_name, key_json
 ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
