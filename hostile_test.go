@@ -161,3 +161,29 @@ func TestUninstallWhileTheApplicationWrites(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a failed call says of the state, and what the status says after it, is the state that the failure left.
+func TestStatusAfterAFailedPush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.ready("ann")
+	d.exec(`INSERT INTO notes (id, title, stars) VALUES ('k', 'too many', 9007199254740993)`)
+	r, err := d.PushPending(t.Context())
+	var rejected *oversqlite.PushRejectedError
+	if !errors.As(err, &rejected) || rejected.Table != "notes" {
+		t.Fatal(err)
+	}
+	if r.Status.Pending.PendingRowCount != 1 {
+		t.Errorf("%+v", r)
+	}
+	if s := d.Status(); s.UploadBlocked == nil || s.UploadBlocked.Code != rejected.Code || s.UploadBlocked.Since.IsZero() || s.Pending.Rows != 1 || s.LastError == nil {
+		t.Errorf("%+v", s)
+	}
+	d.exec(`UPDATE notes SET stars = 5 WHERE id = 'k'`)
+	if r, err = d.PushPending(t.Context()); err != nil || r.Outcome != oversqlite.Committed {
+		t.Fatal(r, err)
+	}
+	if s := d.Status(); s.UploadBlocked != nil || s.Pending.Rows != 0 || s.LastError != nil || s.Phase != oversqlite.PhaseIdle {
+		t.Errorf("%+v", s)
+	}
+}
