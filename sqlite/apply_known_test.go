@@ -92,15 +92,13 @@ func TestApplyKeepsAShadowThatIsAhead(t *testing.T) {
 	exec(t, db, `UPDATE users SET name = 'mine'`)
 	// As the answer to a refused push leaves it.
 	asServer(t, db, `INSERT INTO _sync_shadow (schema_name, table_name, key_json, row_version, payload) VALUES ('main', 'users', '{"id":"u1"}', 7, '{"id":"u1","name":"seven"}')`)
-	for seq, want := range map[int64]string{6: "seven", 7: "seven", 8: "eight"} {
-		attachAt(t, db, seq-1)
-		pulled(t, db, bundle(seq, put("users", "u1", name(map[int64]string{6: "six", 7: "another", 8: "eight"}[seq]))))
-		if seq < 8 {
-			same(t, fmt.Sprint("after ", seq), rows(t, db, `SELECT row_version, payload ->> 'name' FROM _sync_shadow`), []string{"7|" + want})
-		} else {
-			same(t, fmt.Sprint("after ", seq), rows(t, db, `SELECT row_version, payload ->> 'name' FROM _sync_shadow`), []string{"8|" + want})
-			break
-		}
+	for _, c := range []struct {
+		seq  int64
+		sent string
+		want string
+	}{{6, "six", "7|seven"}, {7, "another", "7|seven"}, {8, "eight", "8|eight"}} {
+		pulled(t, db, bundle(c.seq, put("users", "u1", name(c.sent))))
+		same(t, fmt.Sprint("after ", c.seq), rows(t, db, `SELECT row_version, payload ->> 'name' FROM _sync_shadow`), []string{c.want})
 	}
 }
 
