@@ -22,8 +22,8 @@ type frozenText struct {
 }
 
 const (
-	// From bulkRows rows on, the outbox's index on keys is built after the rows: keys are random, and sorting them once
-	// is a third of the work of a large push. Other connections compile their statements anew, which is why small ones
+	// From bulkRows rows on, the outbox's index on keys is built after the rows: keys are random, and to sort them once saves
+	// a third of the work of a large push. Other connections compile their statements anew, which is why small ones
 	// do without.
 	bulkRows = 20_000
 	// bulkBytes is how many bytes of payload a push must be allowed to have for that.
