@@ -254,6 +254,7 @@ func TestManyCallers(t *testing.T) {
 		settleSystem(t, system)
 		db := newSessionDB()
 		e := newTestEngine(t, system, db, newServer())
+		mustAsk(t, e, VerbOpen) // else Close may come before every Open
 		verbs := []Verb{VerbOpen, VerbAttach, VerbSync, VerbPushPending, VerbPullToStable, VerbSyncStatus, VerbPendingSyncStatus,
 			VerbSourceInfo, VerbResume, VerbRestart, VerbDetach, VerbSyncThenDetach}
 		var all sync.WaitGroup
