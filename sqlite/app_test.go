@@ -27,7 +27,7 @@ func TestWriteCommitsOrRollsBack(t *testing.T) {
 	}
 	must(t, db.Write(t.Context(), insert("kept")))
 	mine := errors.New("mine")
-	if err := db.Write(t.Context(), func(tx *sql.Tx) error { _ = insert("failed")(tx); return mine }); err != mine { //nolint:errorlint // as it is
+	if err := db.Write(t.Context(), func(tx *sql.Tx) error { _ = insert("failed")(tx); return mine }); err != mine {
 		t.Errorf("got %v, want the function's own error", err)
 	}
 	func() {
