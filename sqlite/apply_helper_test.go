@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +53,7 @@ func removed(table, key string) wire.Row {
 
 // bundle is a bundle of another device.
 func bundle(seq int64, rows ...wire.Row) wire.Bundle {
+	rows = slices.Clone(rows) // tables of cases are shared by parallel tests
 	for i := range rows {
 		rows[i].RowVersion = seq
 	}

@@ -56,6 +56,9 @@ func TestReplayAfterARebuild(t *testing.T) {
 			users: []string{"newer"}, states: []string{"users u1 12"},
 			intents: []string{`users u1 UPDATE on 12 {"id":"u1","name":"newer"} state 12 base {"id":"u1","name":"mine"} shadow 15 deleted`}},
 	} {
+		if c.intents == nil {
+			c.intents = []string{}
+		}
 		for how, settle := range settlings {
 			t.Run(c.name+", "+how, func(t *testing.T) {
 				t.Parallel()
@@ -69,9 +72,6 @@ func TestReplayAfterARebuild(t *testing.T) {
 					exec(t, db, `UPDATE users SET name = 'newer' WHERE id = 'u1'`)
 				}
 				settle(t, db, b)
-				if c.intents == nil {
-					c.intents = []string{}
-				}
 				same(t, "intents", intents(t, db), c.intents)
 				same(t, "users", rows(t, db, `SELECT name FROM users`), c.users)
 				same(t, "states", states(t, db), c.states)

@@ -138,6 +138,9 @@ func TestReplaySettlesTheOutbox(t *testing.T) {
 			users: []string{"u1|old", "u2|old", "u3|mine"}, states: []string{"users u1 5", "users u2 5"},
 			intents: []string{`users u3 INSERT on 0 {"id":"u3","name":"mine"}`}},
 	} {
+		if c.intents == nil {
+			c.intents = []string{}
+		}
 		for _, way := range ways {
 			t.Run(c.name+", "+way.name, func(t *testing.T) {
 				t.Parallel()
@@ -163,9 +166,6 @@ func TestReplaySettlesTheOutbox(t *testing.T) {
 				}
 				same(t, "users", rows(t, db, `SELECT id, name FROM users ORDER BY id`), c.users)
 				same(t, "states", states(t, db), c.states)
-				if c.intents == nil {
-					c.intents = []string{}
-				}
 				same(t, "intents", intents(t, db), c.intents)
 				same(t, "outbox", rows(t, db, `SELECT state, (SELECT count(*) FROM _sync_outbox_rows) FROM _sync_outbox_bundle`), []string{"none|0"})
 				if c.foreign {
