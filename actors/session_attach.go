@@ -20,7 +20,8 @@ func (m *sessionMachine) decideAttach() {
 		// Begun before: the server's decision stands, only its rows are missing.
 		r.result.Attach = AttachUsedRemote
 		r.next(actLink, actSnapshot, actRefresh)
-	case a.Binding == local.Attached && a.UserID != r.user:
+	case (a.Binding == local.Attached || s.KeepIntents && a.UserID != "") && a.UserID != r.user:
+		// After a lost lease what is here is still its user's, and must not end up in another account.
 		m.finish(&messages.AttachBindingConflictError{AttachedUserID: a.UserID, RequestedUserID: r.user})
 	case a.Binding == local.Attached && !s.ReattachRequired:
 		r.result.Attach = AttachResumed
@@ -45,7 +46,7 @@ func (m *sessionMachine) attachAs(c wire.ConnectResponse) {
 	case wire.RemoteAuthoritative:
 		r.result.Attach = AttachUsedRemote
 		r.next(actRefresh, actSnapshot, actRefresh)
-		if m.keepsIntentsOf(r.user) {
+		if m.keepsIntents() {
 			m.currentCommand(messages.AttachKeepingIntents{UserID: r.user, Contract: contract})
 		} else {
 			m.currentCommand(messages.BeginRemoteReplace{UserID: r.user, Contract: contract})
@@ -72,12 +73,9 @@ func (m *sessionMachine) attachAs(c wire.ConnectResponse) {
 	}
 }
 
-// keepsIntentsOf reports whether the intents that are here belong to user: they were put back when a lease or the scope
-// was lost, and attaching must go around them.
-func (m *sessionMachine) keepsIntentsOf(user string) bool {
-	s := &m.state
-	return s.ReattachRequired || s.KeepIntents && (s.Attachment.UserID == "" || s.Attachment.UserID == user)
-}
+// keepsIntents reports whether the intents that are here were put back when a lease or the scope was lost, so that
+// attaching must go around them. They are the user's: an Attach of another one is refused before.
+func (m *sessionMachine) keepsIntents() bool { return m.state.ReattachRequired || m.state.KeepIntents }
 
 // resetFirst puts the reset of a lost scope in front: what the server knew of this database is void.
 func (m *sessionMachine) resetFirst() {

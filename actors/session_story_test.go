@@ -85,7 +85,6 @@ type sessionPlayer struct {
 	machine *sessionMachine
 	now     time.Time
 	out     sessionEffect // the last effect that has an answer
-	runs    map[messages.RunID]bool
 }
 
 func newSessionPlayer() *sessionPlayer {

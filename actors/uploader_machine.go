@@ -97,6 +97,10 @@ type uploadMachine struct {
 	// Of the attempt.
 	outbox local.Outbox
 	more   bool // there may be more to freeze after this bundle
+	// left is how many rows the run may still freeze. Rows go in the order in which they were written, so that all that
+	// were pending at the start are among twice as many; without a bound an application that writes as fast as bundles
+	// go out would keep the run, and the pull after it, from ever ending.
+	left int64
 	asked  []local.Conflict
 	// without are rows whose accepted image cannot be laid down although a pull was made: what they collide with is
 	// pushed first.
@@ -283,14 +287,15 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.finish(messages.PushNoChange, nil)
 		return
 	}
+	m.left = 2 * s.Pending.Dirty
 	switch s.Outbox.State {
 	case local.OutboxPrepared:
 		// What was written while this outbox was in flight follows in the same run.
-		m.more = true
+		m.more = m.left > 0
 		m.create()
 	case local.OutboxCommittedRemote:
 		// Whether the commit was answered or only inferred is not on disk: take it for inferred.
-		m.more, m.inferred = true, true
+		m.more, m.inferred = m.left > 0, true
 		m.committedBefore, m.committed = m.committed, true
 		m.bundle = wire.BundleMeta{
 			Seq: s.Outbox.RemoteSeq, SourceID: s.Outbox.SourceID, SourceBundleID: s.Outbox.SourceBundleID,

@@ -46,6 +46,7 @@ func (m *uploadMachine) created(r wire.CreatePushResponse) {
 		// with whatever the application has changed since.
 		m.requeued = true
 		m.more = false
+		m.left += 2 * m.outbox.RowCount
 		m.giveUpSession()
 		m.expect(pushRequeueing, messages.RequeueOutbox{})
 	default:
@@ -155,12 +156,17 @@ func (m *uploadMachine) pushRefused(e *wire.HTTPError) {
 	case "scope_uninitialized", "scope_initializing":
 		m.scopeLost(e.Code)
 	case "push_session_invalid":
-		if m.stage != pushCreating || m.pushRequest().InitializationID == "" {
+		switch {
+		case m.stage != pushCreating:
 			m.rejectAnswer(e)
-			return
+		case m.pushRequest().InitializationID == "":
+			// A create of ours is always well formed, so what it lacks is a lease: somebody else is seeding a scope that
+			// the server had lost.
+			m.scopeLost("scope_initializing")
+		default:
+			m.withoutLease = true
+			m.create()
 		}
-		m.withoutLease = true
-		m.create()
 	case "push_session_not_found", "push_session_expired", "push_session_forbidden", "push_chunk_out_of_order":
 		m.sessionLost(e)
 	default:

@@ -121,7 +121,8 @@ func (m *uploadMachine) froze(f local.Frozen) {
 		m.succeed()
 		return
 	}
-	m.outbox, m.more = f.Outbox, f.More || len(m.without) > 0
+	m.left -= f.Outbox.RowCount
+	m.outbox, m.more = f.Outbox, (f.More || len(m.without) > 0) && m.left > 0
 	m.frozen = tuple{f.Outbox.SourceID, f.Outbox.SourceBundleID}
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
 	m.create()
