@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"database/sql"
+	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/oversqlite/oversqlite"
@@ -47,6 +50,11 @@ func mustSync(t *testing.T, e *oversqlite.Engine) {
 		t.Fatal(err)
 	}
 }
+
+// roundTrip is a function as a RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // forgetHistory moves the server's floor to its last bundle.
 func forgetHistory(t *testing.T, w *world, user string) {
@@ -133,4 +141,47 @@ func TestRebuildOfADatabaseThatIsToSeed(t *testing.T) {
 	}
 	mustSync(t, e)
 	sameAsServer(t, w, user, e)
+}
+
+// A push in pieces, and an application that writes faster than pieces leave: what is written during the call waits for
+// the next one.
+func TestPushInPiecesEnds(t *testing.T) {
+	const user = "pieces"
+	w := newWorld(t, devserver.Config{InMemory: true})
+	path := filepath.Join(t.TempDir(), "device.db")
+	if err := createSchema(path); err != nil {
+		t.Fatal(err)
+	}
+	var e *oversqlite.Engine
+	n, bundles := 0, 0
+	write := func() {
+		for range 4 {
+			n++
+			appWrite(t, e, `INSERT INTO categories (id, name) VALUES (?, 'c')`, fmt.Sprintf("c0000000-0000-4000-8000-%012d", n))
+		}
+	}
+	cfg := engineConfig(path, w.url, w.token(t, user), roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/commit") && bundles < 40 {
+			bundles++
+			write()
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	}))
+	cfg.Limits.PushRows = 2
+	var err error
+	if e, err = oversqlite.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	attach(t.Context(), t, e, user)
+	write()
+	if _, err := e.PushPending(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if bundles >= 40 {
+		t.Errorf("4 rows were pending, and the push went on for %d bundles", bundles)
+	}
 }
