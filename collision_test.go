@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/oversqlite/oversqlite"
@@ -18,6 +19,7 @@ func TestWhatCollidesWithPendingChangesComesInAfterThem(t *testing.T) {
 	const before = `
 INSERT INTO notes (id, title, slug) VALUES ('1', 'one', 'x'), ('2', 'two', 'y');
 INSERT INTO tags (id, note_id, name) VALUES ('t', '1', 'tag');`
+	const then = `;;` // in a push of its own
 	cases := []struct{ name, local, remote string }{
 		{"unique", `UPDATE notes SET title = 'local' WHERE id = '1'`,
 			`UPDATE notes SET slug = 'z' WHERE id = '1'; UPDATE notes SET slug = 'x' WHERE id = '2'`},
@@ -25,6 +27,12 @@ INSERT INTO tags (id, note_id, name) VALUES ('t', '1', 'tag');`
 			`UPDATE notes SET slug = 'z' WHERE id = '1'; INSERT INTO notes (id, title, slug) VALUES ('3', 'three', 'x')`},
 		{"parent", `UPDATE tags SET name = 'local' WHERE id = 't'`,
 			`UPDATE tags SET note_id = '2' WHERE id = 't'; DELETE FROM notes WHERE id = '1'`},
+		{"a new parent", `UPDATE tags SET name = 'local' WHERE id = 't'`,
+			`INSERT INTO notes (id, title) VALUES ('3', 'three'); UPDATE tags SET note_id = '3' WHERE id = 't'; DELETE FROM notes WHERE id = '1'`},
+		{"swapped", `UPDATE notes SET title = 'local' WHERE id = '1'`,
+			`UPDATE notes SET slug = 'z' WHERE id = '1'; UPDATE notes SET slug = 'x' WHERE id = '2'` + then + `UPDATE notes SET slug = 'y' WHERE id = '1'`},
+		{"deleted where a new parent came", `DELETE FROM tags WHERE id = 't'`,
+			`INSERT INTO notes (id, title) VALUES ('3', 'three'); UPDATE tags SET note_id = '3' WHERE id = 't'; DELETE FROM notes WHERE id = '1'`},
 	}
 	verbs := []struct {
 		name string
@@ -44,8 +52,10 @@ INSERT INTO tags (id, note_id, name) VALUES ('t', '1', 'tag');`
 					a, b := w.ready("ann"), w.ready("ann")
 					a.exec(before)
 					converged(a, b)
-					b.exec(c.remote)
-					b.sync()
+					for _, remote := range strings.Split(c.remote, then) {
+						b.exec(remote)
+						b.sync()
+					}
 					a.exec(c.local)
 					if gate { // of a rebuild that did not come to an end
 						ctx, cancel := context.WithCancel(t.Context())

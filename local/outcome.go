@@ -64,10 +64,11 @@ type ResolutionsApplied struct {
 	Tables  TableSet
 	// NeedsPull is set when an accepted server row cannot be laid down yet: it refers to a parent that is not here,
 	// takes a unique value that another row holds, or is a deletion that would leave local rows without their parent.
-	// Nothing of those resolutions was applied.
+	// Intents that would then be in that pull's way, too, are dropped and count as applied, their rows being what they
+	// were before; the others, in Deferred, were left as they are.
 	NeedsPull bool
-	// Deferred names the rows behind NeedsPull. When a pull does not help, a Freeze with them in Without pushes the
-	// intents that they collide with.
+	// Deferred names the rows to which nothing was done. When a pull does not help, a Freeze with them in Without pushes
+	// the intents that they collide with.
 	Deferred []IntentKey
 }
 

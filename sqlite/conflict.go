@@ -20,7 +20,8 @@ import (
 //
 //   - AcceptServer writes the server's row, or deletes the row; nothing is left to push. A row whose parent is deleted
 //     here cannot be written: the intent goes on, on the server's version. One that cannot be written yet for another
-//     reason is left as it is and reported by NeedsPull.
+//     reason is reported by NeedsPull: when the next pull or snapshot brings the same image again, the intent is
+//     dropped, so that it is not in the way of that one, else it is left as it is.
 //   - KeepLocal keeps the intent and makes it one on the server's version.
 //   - KeepMerged writes the merged row and keeps it as such an intent.
 //
@@ -128,16 +129,9 @@ func (r *resolving) accept(intents []*intent) error {
 	if err != nil {
 		return err
 	}
-	left := map[*intent]bool{}
+	r.laid(intents, stuck)
+	var early []*intent
 	for _, in := range stuck {
-		left[in] = true
-	}
-	for _, in := range intents {
-		if !left[in] {
-			r.out.Applied++
-			r.tables[in.t] = true
-			continue
-		}
 		deleted, err := r.db.parentDeleted(r.im, in)
 		switch {
 		case err != nil:
@@ -148,11 +142,36 @@ func (r *resolving) accept(intents []*intent) error {
 			}
 			r.out.Applied++
 		default:
-			r.out.NeedsPull = true
-			r.out.Deferred = append(r.out.Deferred, local.IntentKey{Table: in.t.Name, KeyJSON: in.key})
+			early = append(early, in)
 		}
 	}
+	if len(early) == 0 {
+		return nil
+	}
+	r.out.NeedsPull = true
+	left, err := r.db.stepBack(r.im, early)
+	if err != nil {
+		return err
+	}
+	r.laid(early, left)
+	for _, in := range left {
+		r.out.Deferred = append(r.out.Deferred, local.IntentKey{Table: in.t.Name, KeyJSON: in.key})
+	}
 	return nil
+}
+
+// laid counts the intents that are settled: all but those that are left.
+func (r *resolving) laid(intents, left []*intent) {
+	still := map[*intent]bool{}
+	for _, in := range left {
+		still[in] = true
+	}
+	for _, in := range intents {
+		if !still[in] {
+			r.out.Applied++
+			r.tables[in.t] = true
+		}
+	}
 }
 
 // parentDeleted reports whether the row that the intent's shadow needs as its parent is one that was deleted here and

@@ -299,6 +299,7 @@ func TestResolveLetsTheDeletionOfABlobParentGoOn(t *testing.T) {
 func TestResolveNeedsAPull(t *testing.T) {
 	t.Parallel()
 	db := synced(t, testDB(t, treeDDL, "nodes", "leaves"))
+	attachAt(t, db, 7) // no pull brings these images again
 	serverRow(t, db, "leaves", `'l', NULL, NULL`, 2)
 	serverRow(t, db, "leaves", `'m', NULL, NULL`, 2)
 	exec(t, db, `INSERT INTO nodes VALUES ('mine', NULL, NULL)`)
