@@ -206,6 +206,10 @@ func (s *stage) event(line string) event {
 		if r.NeedsPull {
 			r.Deferred = []local.IntentKey{{Table: "posts", KeyJSON: `{"id":"0"}`}}
 		}
+		for i := range r.Stale { // those after the one that has to wait
+			c := spokenConflict(int64(len(r.Deferred) + i))
+			r.StaleKeys = append(r.StaleKeys, local.IntentKey{Table: c.Table, KeyJSON: c.KeyJSON})
+		}
 		return ok(r)
 	case "frozen":
 		r := local.Frozen{More: a.has("more"), Unsettled: a.has("unsettled")}

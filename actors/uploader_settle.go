@@ -64,16 +64,13 @@ func (m *uploadMachine) resolved(r local.ResolutionsApplied) {
 	}
 }
 
-// reportResolved tells which conflicts are settled. When some were stale it is not known which: nothing is told then
-// rather than something wrong.
+// reportResolved tells which conflicts are settled: not those that changed meanwhile, nor those that have to wait.
 func (m *uploadMachine) reportResolved(r local.ResolutionsApplied) {
-	if r.Stale > 0 {
-		return
-	}
 	resolutions := m.given.(fxTell).command.(messages.Resolve).Resolutions
 	for i := range resolutions {
 		c := &resolutions[i].Conflict
-		if !slices.Contains(r.Deferred, local.IntentKey{Table: c.Table, KeyJSON: c.KeyJSON}) {
+		key := local.IntentKey{Table: c.Table, KeyJSON: c.KeyJSON}
+		if !slices.Contains(r.Deferred, key) && !slices.Contains(r.StaleKeys, key) {
 			m.report(messages.ConflictResolved{Table: c.Table, Resolution: resolutions[i].Kind})
 		}
 	}

@@ -61,7 +61,9 @@ type Settled struct {
 type ResolutionsApplied struct {
 	Applied int
 	Stale   int // intent or shadow changed meanwhile: ask again
-	Tables  TableSet
+	// StaleKeys names the rows of the stale ones, in the order of the resolutions.
+	StaleKeys []IntentKey
+	Tables    TableSet
 	// NeedsPull is set when an accepted server row cannot be laid down yet: it refers to a parent that is not here,
 	// takes a unique value that another row holds, or is a deletion that would leave local rows without their parent.
 	// Intents that would then be in that pull's way, too, are dropped and count as applied, their rows being what they

@@ -81,6 +81,7 @@ func (r *resolving) run(resolutions []local.Resolution) error {
 			return err
 		case in == nil || seen[key]:
 			r.out.Stale++
+			r.out.StaleKeys = append(r.out.StaleKeys, key)
 			continue
 		}
 		seen[key] = true

@@ -186,7 +186,7 @@ func TestResolveNoticesAnotherShadow(t *testing.T) {
 	strange := c
 	strange.Table = "nothing"
 	out := resolve(t, db, local.Resolution{Conflict: c, Kind: local.AcceptServer}, local.Resolution{Conflict: strange, Kind: local.AcceptServer})
-	same(t, "exact now, and no table", []int{out.Applied, out.Stale}, []int{0, 2})
+	same(t, "exact now, and no table", out, local.ResolutionsApplied{Stale: 2, StaleKeys: keys("users", keyOf("u1"), "nothing", keyOf("u1"))})
 }
 
 func TestResolveOneConflictOnce(t *testing.T) {
