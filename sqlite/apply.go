@@ -19,7 +19,8 @@ import (
 // outbox is the outbox's own push coming back: it settles the outbox. When a bundle collides with intents, nothing of
 // it is applied, Applied.Collision says why, and the bundles before it are applied. When it collides with rows that
 // have none, or breaks a constraint of a table, the server sent what the local schema cannot hold: that is a
-// *wire.ProtocolError, again with the bundles before it applied and counted in Applied.
+// *wire.ProtocolError, again with the bundles before it applied and counted in Applied. Beside any other error nothing
+// was applied, and Applied is zero.
 //
 // Triggers of the application's on managed tables fire for what is applied here. What they change in managed tables
 // is not captured.
@@ -28,42 +29,45 @@ func (db *DB) ApplyBundles(ctx context.Context, c wire.Contract, bundles []wire.
 	for i := range bundles {
 		rows += len(bundles[i].Rows)
 	}
-	var out local.Applied
-	err := db.attempts(ctx, "apply bundles", rows, func(how care) (stop error, err error) {
-		p, err := db.newPull(c, how)
-		if err != nil {
-			return nil, err
-		}
-		defer p.close()
-		stop, err = p.bundles(bundles)
-		out = p.out
-		return stop, err
-	})
-	return out, err
+	return db.pulling(ctx, "apply bundles", c, rows, func(p *pull) (stop, err error) { return p.bundles(bundles) })
 }
 
 // ApplyStaged applies the bundle whose pages are in the bundle stage, as ApplyBundles does, after checking its count
 // and its hash from the stage, and empties the stage. After a collision too: the bundle is then fetched again once the
 // intents are out of its way, which is rarer, even for a large bundle, than a stage that outlives what it was for.
 func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.BundleMeta) (local.Applied, error) {
-	var out local.Applied
-	err := db.attempts(ctx, "apply staged bundle", int(max(meta.RowCount, 0)), func(how care) (stop error, err error) {
+	return db.pulling(ctx, "apply staged bundle", c, int(max(meta.RowCount, 0)), func(p *pull) (stop, err error) {
+		meta := meta
+		if err := db.verifyStage(c, &meta); err != nil {
+			return nil, err
+		}
+		if stop, err = p.staged(meta); err != nil {
+			return nil, err
+		}
+		return stop, db.conn.run(`DELETE FROM _sync_bundle_stage`)
+	})
+}
+
+// pulling runs fn as often as it takes. What it did is told, beside the error stop, when it was committed; nothing
+// beside an error that took it back.
+func (db *DB) pulling(ctx context.Context, op string, c wire.Contract, rows int, fn func(*pull) (stop, err error)) (local.Applied, error) {
+	var (
+		out  local.Applied
+		stop error
+	)
+	err := db.attempts(ctx, op, rows, func(how care) (error, error) {
 		p, err := db.newPull(c, how)
 		if err != nil {
 			return nil, err
 		}
 		defer p.close()
-		meta := meta
-		if err := db.verifyStage(c, &meta); err != nil {
-			return nil, err
-		}
-		stop, err = p.staged(meta)
+		stop, err = fn(p)
 		out = p.out
-		if err != nil {
-			return nil, err
-		}
-		return stop, db.conn.run(`DELETE FROM _sync_bundle_stage`)
+		return stop, err
 	})
+	if err != nil && !errors.Is(err, stop) {
+		return local.Applied{}, err
+	}
 	return out, err
 }
 

@@ -172,6 +172,7 @@ func TestApplyUniqueCollisions(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 		same(t, "what came before is kept", []int64{out.Checkpoint, checkpoint(t, db)}, []int64{2, 2})
+		same(t, "and told", out, local.Applied{Bundles: 1, Rows: 1, Checkpoint: 2, Tables: local.TableSet{"pairs"}})
 		same(t, "rows", rows(t, db, `SELECT id, name FROM pairs ORDER BY id`), []string{"a|x", "b|y"})
 	})
 	t.Run("inside a bundle", func(t *testing.T) {
@@ -346,16 +347,45 @@ func TestApplyRefusesGaps(t *testing.T) {
 		{bundle(6, put("users", "u1", name("x")))},
 		{bundle(5, put("users", "u1", name("x"))), bundle(7, put("users", "u1", name("y")))},
 	} {
-		_, err := db.ApplyBundles(t.Context(), classic(t), bundles)
+		out, err := db.ApplyBundles(t.Context(), classic(t), bundles)
 		var fault *local.DatabaseError
 		if !errors.As(err, &fault) {
 			t.Fatalf("got %v", err)
 		}
+		same(t, "nothing is told", out, local.Applied{})
 	}
 	same(t, "nothing changed", everything(t, db), before)
 	out := pulled(t, db, bundle(3, put("users", "u1", name("old"))), bundle(4, put("users", "u1", name("old"))), bundle(5, put("users", "u2", name("new"))))
 	same(t, "what lies behind the checkpoint is passed over", rows(t, db, `SELECT id FROM users`), []string{"u2"})
 	same(t, "bundles", out.Bundles, 1)
+}
+
+// A transaction that is taken back at its very end, after all was laid down, leaves nothing to tell.
+func TestApplyTellsOnlyWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	b := sealed(t, bundle(1, put("users", "u1", name("x"))))
+	for how, apply := range map[string]func(*DB) (local.Applied, error){
+		"bundles": func(db *DB) (local.Applied, error) { return db.ApplyBundles(t.Context(), classic(t), []wire.Bundle{b}) },
+		"staged":  func(db *DB) (local.Applied, error) { return db.ApplyStaged(t.Context(), classic(t), b.BundleMeta) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			db := attachedDB(t, usersDDL, "users")
+			stage(t, db, b)
+			asServer(t, db, `CREATE TRIGGER last AFTER UPDATE ON _sync_apply_state WHEN NEW.apply_mode = 0 AND EXISTS (SELECT 1 FROM users)
+BEGIN SELECT RAISE(ABORT, 'taken back'); END`)
+			before := everything(t, db)
+			out, err := apply(db)
+			var fault *local.DatabaseError
+			if !errors.As(err, &fault) {
+				t.Fatalf("got %v", err)
+			}
+			same(t, "nothing is told", out, local.Applied{})
+			same(t, "nothing changed", everything(t, db), before)
+			asServer(t, db, `DROP TRIGGER last`)
+			out, err = apply(db)
+			same(t, "then", []any{out.Bundles, err}, []any{1, nil})
+		})
+	}
 }
 
 func TestApplyNeedsAnAttachedDatabase(t *testing.T) {
@@ -381,7 +411,7 @@ func TestApplyIsOneTransaction(t *testing.T) {
 	before := everything(t, db)
 	for polls := 1; ; polls += 7 {
 		ctx := &endingContext{Context: t.Context(), left: polls}
-		_, err := db.ApplyBundles(ctx, classic(t), []wire.Bundle{bundle(2, second...)})
+		out, err := db.ApplyBundles(ctx, classic(t), []wire.Bundle{bundle(2, second...)})
 		if err == nil {
 			if polls == 1 {
 				t.Fatal("nothing was interrupted")
@@ -392,6 +422,7 @@ func TestApplyIsOneTransaction(t *testing.T) {
 			t.Fatalf("after %d polls: %v", polls, err)
 		}
 		same(t, fmt.Sprintf("after %d polls nothing changed", polls), everything(t, db), before)
+		same(t, fmt.Sprintf("after %d polls nothing is told", polls), out, local.Applied{})
 	}
 	same(t, "then all is there", rows(t, db, `SELECT name FROM pairs WHERE id = 'k299'`), []string{"n0"})
 	verify(t, db)
