@@ -117,3 +117,22 @@ func TestResolveStaysWhereThereIsNoWayBack(t *testing.T) {
 		})
 	}
 }
+
+// An edit that was taken back has nothing to ask anybody about, and must not be in the way of a pull either.
+func TestSettleStepsBackForThePullToCome(t *testing.T) {
+	t.Parallel()
+	db := attachedDB(t, treeDDL, "nodes", "leaves")
+	attachAt(t, db, 6)
+	serverRow(t, db, "nodes", `'old', NULL, NULL`, 2)
+	serverRow(t, db, "leaves", `'l', 'old', NULL`, 2)
+	exec(t, db, `UPDATE leaves SET node = NULL`)
+	exec(t, db, `UPDATE leaves SET node = 'old'`)
+	cast(t, db, "leaves", keyOf("l"), live(7, `{"id":"l","node":"new","code":null}`))
+	b := bundle(7, put("nodes", "new", `"parent":null,"code":null`), put("leaves", "l", `"node":"new","code":null`), removed("nodes", "old"))
+	same(t, "in the way", pulled(t, db, b).Collision != nil, true)
+	same(t, "settled", settle(t, db, 10), local.Settled{Dropped: 1, Tables: local.TableSet{"leaves"}})
+	same(t, "states", append(intents(t, db), states(t, db)...), []string{"leaves l 2", "nodes old 2"})
+	same(t, "pulled", pulled(t, db, b).Checkpoint, int64(7))
+	same(t, "leaves", rows(t, db, `SELECT * FROM leaves`), []string{"l|new|∅"})
+	verify(t, db)
+}

@@ -14,7 +14,7 @@ import (
 // (0: all). For each dirty row, in this order:
 //
 //   - It is void, a deletion of a row that the server does not have, or content equal to the base row: it is dropped,
-//     and its shadow, if any, laid down.
+//     and its shadow, if any, laid down; or left to the pull to come where that brings it again and is needed for it.
 //   - Its shadow has the same content: the server's version is taken, and nothing is left to push.
 //   - Its shadow is a deletion and the server is not known to have the row: a new row over an old tombstone, which it
 //     is made on from now on.
@@ -165,7 +165,20 @@ func (st *settling) layDown() error {
 	}
 	var stuck []*intent
 	if err := st.db.inApplyMode(func() (err error) {
-		stuck, err = st.db.layDown(st.im, all)
+		if stuck, err = st.db.layDown(st.im, all); err != nil {
+			return err
+		}
+		// Those that are void are already what they go back to, and then in no pull's way.
+		voids, others := []*intent(nil), []*intent(nil)
+		for _, in := range stuck {
+			if st.im.void(in) {
+				voids = append(voids, in)
+			} else {
+				others = append(others, in)
+			}
+		}
+		voids, err = st.db.stepBack(st.im, voids)
+		stuck = append(others, voids...)
 		return err
 	}); err != nil {
 		return err

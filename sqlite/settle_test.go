@@ -300,6 +300,7 @@ func TestSettleLeavesWhatCannotBeLaidDown(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			db := synced(t, testDB(t, treeDDL, "nodes", "leaves"))
+			attachAt(t, db, 8) // no pull brings these images again
 			revert(t, db, "nodes", "a", `'a', NULL, 'x'`, `parent = 'a'`, `parent = NULL`, 2)
 			revert(t, db, "nodes", "other", `'other', NULL, 'o'`, `parent = 'a'`, `parent = NULL`, 2)
 			c.setup(t, db)
