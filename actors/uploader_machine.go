@@ -100,8 +100,8 @@ type uploadMachine struct {
 	// left is how many rows the run may still freeze. Rows go in the order in which they were written, so that all that
 	// were pending at the start are among twice as many; without a bound an application that writes as fast as bundles
 	// go out would keep the run, and the pull after it, from ever ending.
-	left int64
-	asked  []local.Conflict
+	left  int64
+	asked []local.Conflict
 	// without are rows whose accepted image cannot be laid down although a pull was made: what they collide with is
 	// pushed first.
 	without []local.IntentKey
