@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -250,8 +251,9 @@ func (m *sessionMachine) finish(err error) {
 
 // noteError keeps an error for the status. Calls out of order say nothing of the engine's health.
 func (m *sessionMachine) noteError(err error) {
-	switch err.(type) {
-	case *messages.OpenRequiredError, *messages.AttachRequiredError:
+	var open *messages.OpenRequiredError
+	var attach *messages.AttachRequiredError
+	if errors.As(err, &open) || errors.As(err, &attach) {
 		return
 	}
 	if err != context.Canceled { //nolint:errorlint // the bare value is what a cancelled run is answered with

@@ -251,7 +251,7 @@ func (s *modelServer) write() {
 		}
 		return nil
 	})
-	if err != nil && err != devserver.ErrScopeInitializing { //nolint:errorlint // answered as it is
+	if err != nil && err != devserver.ErrScopeInitializing {
 		s.t.Errorf("a write on the server: %v", err)
 	}
 	s.observeLocked()
