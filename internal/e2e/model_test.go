@@ -192,10 +192,15 @@ func (m *model) judge(d *modelDevice, what string, err error, ended bool) {
 	case errors.As(err, &versions) && !m.oracle:
 		// Versions of a server that has begun anew compare with nothing; the next call knows better.
 	case errors.As(err, &rejected) && !m.oracle:
-		// Somebody else is about to seed the scope, or has, without the parent of a row that is pending here.
-		d.retired = d.retired || rejected.Code != "push_session_invalid"
+		// Somebody else has seeded the scope without the parent of a row that is pending here.
+		d.retired = true
 	case errors.As(err, &attach):
-		m.note(d, "attach as required", m.attach(d))
+		switch err := m.attach(d); {
+		case errors.As(err, &attach):
+			m.note(d, "attach as required", err)
+		default:
+			m.judge(d, "attach as required", err, false)
+		}
 	case d.rate > 0 && expected(err):
 	default:
 		m.t.Errorf("%s: %s: %v", d.name, what, err)
