@@ -144,6 +144,7 @@ func (s *session) dispatch(c actor.Context, event any) {
 func (s *session) perform(c actor.Context, effect sessionEffect) {
 	switch e := effect.(type) {
 	case fxReply:
+		s.show() // who is answered finds the status as it is now
 		s.answer(e.ID, answer{result: e.Result, err: e.Err})
 	case fxOpen:
 		s.open(c, e)
