@@ -212,7 +212,7 @@ func TestApplicationConnections(t *testing.T) {
 
 // TestIdleFootprint measures what an open engine that nobody uses costs.
 func TestIdleFootprint(t *testing.T) { //nolint:paralleltest // measures the process
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("measures memory")
 	}
 	const n = 200
