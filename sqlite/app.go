@@ -12,6 +12,8 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	sqlitedriver "github.com/ncruces/go-sqlite3/driver"
+
+	"github.com/oversqlite/oversqlite/internal/failpoint"
 )
 
 const (
@@ -124,6 +126,7 @@ func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) 
 		_ = tx.Rollback()
 		return err
 	}
+	failpoint.At(failpoint.BeforeCommit, "write")
 	committing = true
 	if err := tx.Commit(); err != nil {
 		_ = tx.Rollback()
@@ -132,6 +135,7 @@ func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) 
 		}
 		return db.failCtx(ctx, "write", errors.Join(errLostTransaction, err))
 	}
+	failpoint.At(failpoint.AfterCommit, "write")
 	return nil
 }
 

@@ -81,7 +81,7 @@ func floor(b *testing.B, rows []wire.Row) (perSecond, perCPUSecond float64) {
 		b.Fatal(err)
 	}
 	start, began := time.Now(), processTime()
-	err = raw.tx(context.Background(), func() error {
+	err = raw.tx(context.Background(), "benchmark", func() error {
 		s, err := raw.stmt(thingsUpsert)
 		if err != nil {
 			return err

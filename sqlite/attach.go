@@ -20,7 +20,7 @@ var errNotHere = errors.New("the database is not in a state for this")
 // AttachSeeding attaches the database to a user with a lease to seed the scope. Every local row is an intent already.
 // Durable: the lease is named by the push that follows.
 func (db *DB) AttachSeeding(ctx context.Context, userID, initializationID string, contract wire.ContractName) error {
-	return db.write(ctx, "attach", durable, func() error {
+	return db.write(ctx, "attach to seed", durable, func() error {
 		if initializationID == "" {
 			return fmt.Errorf("%w: no lease", errNotHere)
 		}
@@ -31,13 +31,13 @@ func (db *DB) AttachSeeding(ctx context.Context, userID, initializationID string
 // AttachEmpty attaches the database to a user whose scope is initialized and empty. Rows written meanwhile are intents
 // like any others.
 func (db *DB) AttachEmpty(ctx context.Context, userID string, contract wire.ContractName) error {
-	return db.write(ctx, "attach", relaxed, func() error { return db.attach(userID, "", contract) })
+	return db.write(ctx, "attach empty", relaxed, func() error { return db.attach(userID, "", contract) })
 }
 
 // AttachKeepingIntents attaches the database to an initialized scope around the intents that are here, as a lost lease
 // or scope left them: the rebuild gate is set, and the rebuild lays the snapshot around them.
 func (db *DB) AttachKeepingIntents(ctx context.Context, userID string, contract wire.ContractName) error {
-	return db.write(ctx, "attach", relaxed, func() error {
+	return db.write(ctx, "attach around intents", relaxed, func() error {
 		if err := db.attach(userID, "", contract); err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (db *DB) mayAttach(userID string) error {
 // cannot write from now on. The rows and their intents stay as they are until the snapshot is applied, so that Detach
 // can still call it off. Durable.
 func (db *DB) BeginRemoteReplace(ctx context.Context, userID string, contract wire.ContractName) error {
-	return db.write(ctx, "attach", durable, func() error {
+	return db.write(ctx, "begin remote replace", durable, func() error {
 		if err := db.mayAttach(userID); err != nil {
 			return err
 		}

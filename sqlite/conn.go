@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/internal/failpoint"
 )
 
 // conn is the engine's write connection with its prepared statements. One goroutine at a time.
@@ -150,9 +152,27 @@ func bind(s *sqlite3.Stmt, i int, a any) error {
 // rawText binds bytes as TEXT without a copy into a string; nil binds NULL.
 type rawText []byte
 
-// tx runs fn in one IMMEDIATE transaction. A panic inside SQLite (it panics when out of memory) becomes an error:
-// the connection is then broken and the DB must be reopened.
-func (c *conn) tx(ctx context.Context, fn func() error) (err error) {
+// tx runs fn in one IMMEDIATE transaction; op names it. A panic inside SQLite (it panics when out of memory) becomes an
+// error: the connection is then broken and the DB must be reopened. Everything that the engine writes passes here.
+func (c *conn) tx(ctx context.Context, op string, fn func() error) error {
+	err := c.transact(ctx, func() error {
+		if err := fn(); err != nil {
+			return err
+		}
+		if c.raw.GetAutocommit() {
+			// An interrupted write rolls the whole transaction back; whatever ran since then ran in autocommit.
+			return errors.New("sqlite: the transaction was lost to an interrupt")
+		}
+		failpoint.At(failpoint.BeforeCommit, op)
+		return nil
+	})
+	if err == nil {
+		failpoint.At(failpoint.AfterCommit, op)
+	}
+	return err
+}
+
+func (c *conn) transact(ctx context.Context, fn func() error) (err error) {
 	old := c.raw.SetInterrupt(ctx)
 	defer c.raw.SetInterrupt(old)
 	defer c.catch(&err)
@@ -161,14 +181,8 @@ func (c *conn) tx(ctx context.Context, fn func() error) (err error) {
 		return err
 	}
 	defer t.End(&err) // commits or rolls back; runs before the recover above and panics on
-	if err = fn(); err != nil {
-		return err
-	}
-	if c.raw.GetAutocommit() {
-		// An interrupted write rolls the whole transaction back; whatever ran since then ran in autocommit.
-		return errors.New("sqlite: the transaction was lost to an interrupt")
-	}
-	return nil
+	err = fn()
+	return err
 }
 
 // view runs fn in one read transaction.

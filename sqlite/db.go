@@ -109,7 +109,7 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 		}
 		defer func() { _ = db.conn.raw.Exec(`PRAGMA synchronous=NORMAL`) }()
 	}
-	return db.failCtx(ctx, op, db.conn.tx(ctx, fn))
+	return db.failCtx(ctx, op, db.conn.tx(ctx, op, fn))
 }
 
 // read runs fn, which must not write, in one read transaction of the engine's connection: everything it sees belongs

@@ -97,7 +97,7 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if err := db.conn.raw.Exec(`PRAGMA synchronous = FULL`); err != nil {
 		return err
 	}
-	err = db.conn.tx(ctx, func() error {
+	err = db.conn.tx(ctx, "open", func() error {
 		if err := db.validate(); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ import (
 // Replay settles the outbox with a bundle held in memory, whose hash has been verified. proof says that the bundle is
 // evidence of the second kind above.
 func (db *DB) Replay(ctx context.Context, c wire.Contract, b wire.Bundle, proof bool) (local.Replayed, error) {
-	return db.replay(ctx, c, b.BundleMeta, proof, len(b.Rows), func(a *applier, _ *wire.BundleMeta) (source, error) {
+	return db.replay(ctx, "replay", c, b.BundleMeta, proof, len(b.Rows), func(a *applier, _ *wire.BundleMeta) (source, error) {
 		items, err := a.items([]*wire.Bundle{&b})
 		if err != nil {
 			return nil, err
@@ -39,7 +39,7 @@ func (db *DB) Replay(ctx context.Context, c wire.Contract, b wire.Bundle, proof 
 // ReplayStaged settles the outbox with the bundle in the bundle stage, after checking its count and its hash from the
 // stage, and empties the stage.
 func (db *DB) ReplayStaged(ctx context.Context, c wire.Contract, meta wire.BundleMeta, proof bool) (local.Replayed, error) {
-	return db.replay(ctx, c, meta, proof, int(max(meta.RowCount, 0)), func(a *applier, meta *wire.BundleMeta) (source, error) {
+	return db.replay(ctx, "replay staged bundle", c, meta, proof, int(max(meta.RowCount, 0)), func(a *applier, meta *wire.BundleMeta) (source, error) {
 		if err := db.verifyStage(c, meta); err != nil {
 			return nil, err
 		}
@@ -47,10 +47,10 @@ func (db *DB) ReplayStaged(ctx context.Context, c wire.Contract, meta wire.Bundl
 	})
 }
 
-func (db *DB) replay(ctx context.Context, c wire.Contract, meta wire.BundleMeta, proof bool, rows int,
+func (db *DB) replay(ctx context.Context, op string, c wire.Contract, meta wire.BundleMeta, proof bool, rows int,
 	open func(a *applier, meta *wire.BundleMeta) (source, error)) (local.Replayed, error) {
 	var out local.Replayed
-	err := db.attempts(ctx, "replay", rows, func(how care) (stop error, err error) {
+	err := db.attempts(ctx, op, rows, func(how care) (stop error, err error) {
 		meta := meta
 		h, err := db.head()
 		if err != nil {

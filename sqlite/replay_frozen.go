@@ -15,7 +15,7 @@ import (
 // The proof is one pass over the frozen rows. The content here is the committed one, so no business row is written,
 // except where a newer image was pulled in the meantime.
 func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.BundleMeta) (proved bool, r local.Replayed, err error) {
-	err = db.attempts(ctx, "replay", 0, func(how care) (stop error, err error) {
+	err = db.attempts(ctx, "replay by hash", 0, func(how care) (stop error, err error) {
 		proved, r = false, local.Replayed{}
 		h, err := db.head()
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oversqlite/oversqlite/internal/failpoint"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -86,8 +87,15 @@ func (c *Client) newRequest(ctx context.Context, r request, dog *watchdog) (*htt
 	return req, nil
 }
 
-// do makes a request and returns the body of its success.
+// do makes a request and returns the body of its success. Every request but that of a stream passes here.
 func (c *Client) do(ctx context.Context, r request) ([]byte, error) {
+	failpoint.At(failpoint.BeforeRequest, r.op)
+	body, err := c.exchange(ctx, r)
+	failpoint.At(failpoint.AfterAnswer, r.op)
+	return body, err
+}
+
+func (c *Client) exchange(ctx context.Context, r request) ([]byte, error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	dog := newWatchdog(c.cfg.IdleTimeout, cancel)

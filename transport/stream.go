@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"sync/atomic"
 
+	"github.com/oversqlite/oversqlite/internal/failpoint"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -66,7 +67,9 @@ func (c *Client) openStream(ctx, life context.Context, opening *watchdog, r requ
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("Accept-Encoding", "identity") // a compressor may sit on an event until its window is full
 	req.Header.Set("Cache-Control", "no-cache")
+	failpoint.At(failpoint.BeforeRequest, r.op)
 	resp, err := c.streams.Do(req)
+	failpoint.At(failpoint.AfterAnswer, r.op)
 	if err != nil {
 		return nil, failed(ctx, life, r.op, req.URL, err)
 	}
