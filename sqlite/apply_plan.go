@@ -132,6 +132,9 @@ func (p *plan) batches() []*batched {
 
 // insertSQL inserts n rows. verb names a conflict clause, which overrides those of the table's own constraints: they
 // could replace or drop rows without a word.
+//
+// OR FAIL spares SQLite the copy of every page it keeps so as to be able to undo half a statement. Nobody needs that:
+// whoever lays rows down takes everything back on an error, the transaction or what came since a savepoint.
 func (p *plan) insertSQL(verb string, n int) string {
 	names := make([]string, len(p.t.columns))
 	for i, c := range p.t.columns {
@@ -142,7 +145,7 @@ func (p *plan) insertSQL(verb string, n int) string {
 	}))
 }
 
-func (p *plan) plainSQL(n int) string   { return p.insertSQL("INSERT OR ABORT", n) }
+func (p *plan) plainSQL(n int) string   { return p.insertSQL("INSERT OR FAIL", n) }
 func (p *plan) replaceSQL(n int) string { return p.insertSQL("INSERT OR REPLACE", n) }
 
 func (p *plan) upsertSQL(n int) string {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -13,8 +14,9 @@ type source func(add func(p *plan, key string, op wire.Op, version int64, payloa
 
 // item is a row in memory and its place.
 type item struct {
-	plan *plan
-	row  *wire.Row
+	plan    *plan
+	row     *wire.Row
+	ordinal int // among the rows that are sorted with it
 }
 
 // items checks the rows of bundles, and finds their tables.
@@ -31,7 +33,7 @@ func (a *applier) items(bundles []*wire.Bundle) ([][]item, error) {
 			if row.RowVersion != b.Seq {
 				return nil, p.protocol("a row whose version is not its bundle's")
 			}
-			out[i][j] = item{p, row}
+			out[i][j] = item{plan: p, row: row}
 		}
 	}
 	return out, nil
@@ -66,10 +68,19 @@ func memory(bundles [][]item) source {
 	}
 	sorted := make([]item, 0, n)
 	for _, b := range bundles {
-		sorted = append(sorted, b...)
+		for _, it := range b {
+			it.ordinal = len(sorted)
+			sorted = append(sorted, it)
+		}
 	}
-	slices.SortStableFunc(sorted, func(x, y item) int {
-		return cmp.Or(cmp.Compare(x.plan.order, y.plan.order), cmp.Compare(x.row.Key.Value, y.row.Key.Value))
+	slices.SortFunc(sorted, func(x, y item) int {
+		if c := cmp.Compare(x.plan.order, y.plan.order); c != 0 {
+			return c
+		}
+		if c := strings.Compare(x.row.Key.Value, y.row.Key.Value); c != 0 {
+			return c
+		}
+		return cmp.Compare(x.ordinal, y.ordinal)
 	})
 	return func(add func(*plan, string, wire.Op, int64, []byte, bool) error) error {
 		for _, it := range sorted {
