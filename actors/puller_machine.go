@@ -278,6 +278,8 @@ func (m *pullMachine) bundlesApplied(a local.Applied) {
 		m.openSnapshot()
 	case a.Collision != nil:
 		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: a.Collision})
+	case a.Diverged != nil:
+		m.rebuild(local.ReasonResume)
 	case !moved:
 		m.fail(&local.DatabaseError{
 			Operation: "apply bundles", Table: "_sync_attachment_state",

@@ -252,6 +252,9 @@ func (s *stage) event(line string) event {
 		if a.has("collision") {
 			r.Collision = &local.Collision{BundleSeq: a.int("collision", 0), Cause: "foreign_key", Intents: []local.IntentKey{{Table: "posts"}}}
 		}
+		if a.has("diverged") {
+			r.Diverged = &wire.ProtocolError{Table: "posts", Reason: "a parent is not there"}
+		}
 		if a.has("error") {
 			return evAnswer{ref: s.flow.ref, result: r, err: spokenError(a)}
 		}

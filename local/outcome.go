@@ -116,6 +116,11 @@ type Applied struct {
 	// Collision is set when the bundle after Checkpoint cannot be applied around local intents; nothing of it was
 	// applied, the bundles before it were.
 	Collision *Collision
+	// Diverged is set when the bundle after Checkpoint does not fit to the rows here, though no intent is in its way: it
+	// refers to a row that is not here, or needs a unique value that is taken. Nothing of it was applied, the bundles
+	// before it were. The server's history has become another one (it lost the scope, and somebody seeded it anew beyond
+	// this checkpoint): only a snapshot tells which rows it leads to.
+	Diverged *wire.ProtocolError
 }
 
 // Collision names the intents around which a bundle could not be applied.

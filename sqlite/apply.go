@@ -18,8 +18,8 @@ import (
 // A row with an intent is not touched, its newest image becomes the intent's shadow. A bundle with the tuple of the
 // outbox is the outbox's own push coming back: it settles the outbox. When a bundle collides with intents, nothing of
 // it is applied, Applied.Collision says why, and the bundles before it are applied. When it collides with rows that
-// have none, or breaks a constraint of a table, the server sent what the local schema cannot hold: that is a
-// *wire.ProtocolError, again with the bundles before it applied and counted in Applied. Beside any other error nothing
+// have none, Applied.Diverged says so in the same way: the rows here are not those that the server's history leads to.
+// When it breaks a constraint of a table, the server sent what the local schema cannot hold: that is a *wire.ProtocolError, again with the bundles before it applied and counted in Applied. Beside any other error nothing
 // was applied, and Applied is zero.
 //
 // Triggers of the application's on managed tables fire for what is applied here. What they change in managed tables
@@ -144,7 +144,7 @@ func (p *pull) bundles(bundles []wire.Bundle) (stop, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := 0; i < len(todo) && p.out.Collision == nil && !p.out.RebuildRequired; {
+	for i := 0; i < len(todo) && p.out.Collision == nil && p.out.Diverged == nil && !p.out.RebuildRequired; {
 		own := p.head.owns(&todo[i].BundleMeta)
 		n := 1
 		if !own && !p.careful {
@@ -209,7 +209,11 @@ func (p *pull) one(bundles []*wire.Bundle, rows source, own bool) (stop, err err
 			err = p.a.plainly(rows)
 		}
 		var fault *wire.ProtocolError
+		var elsewhere *divergence
 		switch {
+		case errors.As(err, &elsewhere) && p.careful:
+			p.out.Diverged = elsewhere.fault
+			return nil, nil
 		case errors.As(err, &fault) && p.careful:
 			return err, nil
 		case err != nil:

@@ -68,7 +68,8 @@ func (a *applier) rollback(m mark) error {
 func (a *applier) release() error { return a.db.conn.run(`RELEASE rows`) }
 
 // guarded lays down the rows of src, or finds out why that cannot be and leaves the database as it was. The answer is
-// a collision when intents are in the way, a *wire.ProtocolError when nothing is that could be moved out of it.
+// a collision when intents are in the way, a *wire.ProtocolError when nothing is that could be moved out of it, inside a *divergence
+// when a snapshot may help.
 func (a *applier) guarded(src source) (*local.Collision, error) {
 	m, err := a.savepoint()
 	if err != nil {
@@ -123,7 +124,7 @@ func (a *applier) within(src source, m mark) (*local.Collision, error) {
 
 // unheld is the fault of a reference that no intent explains.
 func (a *applier) unheld(d dangle) error {
-	return a.plan(d.child).misfit(fmt.Sprintf("column %s would refer to a row of %s that is not there", d.ref.column, d.ref.parent), nil)
+	return &divergence{a.plan(d.child).misfit(fmt.Sprintf("column %s would refer to a row of %s that is not there", d.ref.column, d.ref.parent), nil)}
 }
 
 func collisionOf(cause string, intents []local.IntentKey) *local.Collision {
@@ -221,7 +222,7 @@ func (a *applier) holders(cause error, makeRoom, insert func() error) ([]local.I
 		}
 		if !has {
 			// Two rows of the bundle itself, or one that the server does not count as in the way.
-			return nil, a.plan(e.t).misfit("a unique value is taken by a row that the bundle leaves as it is", cause)
+			return nil, &divergence{a.plan(e.t).misfit("a unique value is taken by a row that the bundle leaves as it is", cause)}
 		}
 		intents = append(intents, local.IntentKey{Table: e.t.Name, KeyJSON: key})
 	}

@@ -167,10 +167,10 @@ func TestApplyUniqueCollisions(t *testing.T) {
 		db := attachedDB(t, pairDDL, "pairs")
 		pulled(t, db, bundle(1, put("pairs", "a", name("x"))))
 		out, err := db.ApplyBundles(t.Context(), classic(t), []wire.Bundle{bundle(2, put("pairs", "b", name("y"))), bundle(3, put("pairs", "c", name("x")))})
-		var fault *wire.ProtocolError
-		if !errors.As(err, &fault) || fault.Table != "main.pairs" {
-			t.Fatalf("got %v", err)
+		if err != nil || out.Diverged == nil || out.Diverged.Table != "main.pairs" {
+			t.Fatalf("got %+v, %v", out, err)
 		}
+		out.Diverged = nil
 		same(t, "what came before is kept", []int64{out.Checkpoint, checkpoint(t, db)}, []int64{2, 2})
 		same(t, "and told", out, local.Applied{Bundles: 1, Rows: 1, Checkpoint: 2, Tables: local.TableSet{"pairs"}})
 		same(t, "rows", rows(t, db, `SELECT id, name FROM pairs ORDER BY id`), []string{"a|x", "b|y"})
@@ -178,10 +178,9 @@ func TestApplyUniqueCollisions(t *testing.T) {
 	t.Run("inside a bundle", func(t *testing.T) {
 		t.Parallel()
 		db := attachedDB(t, pairDDL, "pairs")
-		_, err := db.ApplyBundles(t.Context(), classic(t), []wire.Bundle{bundle(1, put("pairs", "b", name("y")), put("pairs", "c", name("y")))})
-		var fault *wire.ProtocolError
-		if !errors.As(err, &fault) {
-			t.Fatalf("got %v", err)
+		out, err := db.ApplyBundles(t.Context(), classic(t), []wire.Bundle{bundle(1, put("pairs", "b", name("y")), put("pairs", "c", name("y")))})
+		if err != nil || out.Diverged == nil {
+			t.Fatalf("got %+v, %v", out, err)
 		}
 		same(t, "rows", rows(t, db, `SELECT id FROM pairs`), []string{})
 	})
@@ -227,7 +226,7 @@ func TestApplyReferences(t *testing.T) {
 		rows   []wire.Row
 		cause  string
 		blame  []local.IntentKey
-		fault  string // table of the ProtocolError
+		fault  string // table of Applied.Diverged
 	}{
 		{name: "cascade, the parent first", rows: []wire.Row{removed("parents", "p1"), removed("children", "c1"), removed("children", "c2")}},
 		{name: "cascade, the children first", rows: []wire.Row{removed("children", "c2"), removed("children", "c1"), removed("parents", "p1")}},
@@ -264,14 +263,13 @@ func TestApplyReferences(t *testing.T) {
 			}
 			before := everything(t, db)
 			out, err := db.ApplyBundles(t.Context(), classic(t), []wire.Bundle{bundle(2, c.rows...)})
-			var fault *wire.ProtocolError
 			switch {
-			case c.fault != "":
-				if !errors.As(err, &fault) || fault.Table != c.fault {
-					t.Fatalf("got %v", err)
-				}
 			case err != nil:
 				t.Fatal(err)
+			case c.fault != "":
+				if out.Diverged == nil || out.Diverged.Table != c.fault {
+					t.Fatalf("got %+v", out)
+				}
 			case c.cause != "":
 				same(t, "collision", out.Collision, &local.Collision{BundleSeq: 2, Cause: c.cause, Intents: c.blame})
 			}

@@ -139,6 +139,13 @@ func (p *plan) misfit(reason string, cause error) *wire.ProtocolError {
 	return fault
 }
 
+// divergence is a misfit that another history would explain: the row is sound and the table could hold it, but the rows
+// here are not those on which the server made the bundle. A snapshot tells which they are.
+type divergence struct{ fault *wire.ProtocolError }
+
+func (d *divergence) Error() string { return d.fault.Error() }
+func (d *divergence) Unwrap() error { return d.fault }
+
 // isUnique reports whether a row could not be written because another one has a value that must be unique.
 func isUnique(err error) bool {
 	return errors.Is(err, sqlite3.CONSTRAINT_UNIQUE) || errors.Is(err, sqlite3.CONSTRAINT_PRIMARYKEY) || errors.Is(err, sqlite3.CONSTRAINT_ROWID)
