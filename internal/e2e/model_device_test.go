@@ -47,6 +47,8 @@ type modelDevice struct {
 	attached   bool // in this process
 	retired    bool // its source is at its end
 	during     func()
+	doing      int        // requests and questions to the resolver that are under way
+	idle       *sync.Cond // of mu: doing is 0
 }
 
 func newModelDevice(t *testing.T, s *modelServer, i int, seed uint64, log func(string, ...any)) *modelDevice {
@@ -58,6 +60,7 @@ func newModelDevice(t *testing.T, s *modelServer, i int, seed uint64, log func(s
 		t: t, name: fmt.Sprintf("d%d", i), server: s, token: token, path: filepath.Join(t.TempDir(), "model.db"), log: log,
 		r: rand.New(rand.NewPCG(seed, uint64(10+i))), newest: map[place]string{}, anonymous: true,
 	}
+	d.idle = sync.NewCond(&d.mu)
 	d.faults = faulty.New(s, seed)
 	d.resolver = []oversqlite.Resolver{oversqlite.ServerWins, oversqlite.ClientWins, oversqlite.MergeColumns(nil)}[d.r.IntN(3)]
 	if d.look, err = sql.Open("sqlite3", "file:"+d.path); err != nil {
@@ -72,6 +75,8 @@ func newModelDevice(t *testing.T, s *modelServer, i int, seed uint64, log func(s
 // RoundTrip lets something happen to a request, or during it.
 func (d *modelDevice) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.mu.Lock()
+	d.doing++
+	defer d.done()
 	var f faulty.Fault
 	if d.r.Float64() < d.rate {
 		kinds := []faulty.Kind{faulty.Refuse, faulty.Lose, faulty.Cut, faulty.Status, faulty.Overrule, faulty.Duplicate, faulty.WrongBody}
@@ -119,6 +124,8 @@ func (d *modelDevice) Resolve(ctx context.Context, c oversqlite.Conflict) (overs
 		return oversqlite.KeepLocal{}, nil
 	}
 	d.mu.Lock()
+	d.doing++
+	defer d.done()
 	meanwhile := d.busy > 0 && d.guests > 0 && d.r.IntN(3) == 0
 	d.guests--
 	d.mu.Unlock()
@@ -136,6 +143,26 @@ func (d *modelDevice) Resolve(ctx context.Context, c oversqlite.Conflict) (overs
 		d.mu.Unlock()
 	}
 	return answer, err
+}
+
+// done notes the end of a request or of a question to the resolver.
+func (d *modelDevice) done() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.doing--; d.doing == 0 {
+		d.idle.Broadcast()
+	}
+}
+
+// calmed waits for what a call that was given up has left under way, and lets nothing more happen during requests: what
+// comes next looks at the device's books.
+func (d *modelDevice) calmed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.guests, d.during = 0, nil
+	for d.doing > 0 {
+		d.idle.Wait()
+	}
 }
 
 func (d *modelDevice) config() oversqlite.Config {

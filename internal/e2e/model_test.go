@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,9 +19,6 @@ import (
 //
 // OVERSQLITE_E2E_MODEL says for how long (default 8s); OVERSQLITE_E2E_SEED starts with the history of that seed.
 func TestModel(t *testing.T) {
-	if raceEnabled {
-		t.Skip("its application writes while a request is under way and, when the call is given up, is not waited for: the model's own books race")
-	}
 	length := envDuration(t, "OVERSQLITE_E2E_MODEL", 8*time.Second)
 	first := uint64(seed(t))
 	end := time.Now().Add(length)
@@ -39,8 +37,8 @@ type model struct {
 	r       *rand.Rand
 	server  *modelServer
 	devices []*modelDevice
-	trail   []string
-	oracle  bool // false: the server loses its memory in this history
+	log     func(format string, args ...any) // of what happens, told when the history fails
+	oracle  bool                             // false: the server loses its memory in this history
 }
 
 func modelRun(t *testing.T, seed uint64) {
@@ -49,15 +47,23 @@ func modelRun(t *testing.T, seed uint64) {
 	m := &model{t: t, ctx: ctx, r: rand.New(rand.NewPCG(seed, 0))}
 	m.server = newModelServer(t, seed)
 	m.oracle = m.r.IntN(4) != 0
-	log := func(format string, args ...any) { m.trail = append(m.trail, fmt.Sprintf(format, args...)) }
-	m.server.log = log
+	var mu sync.Mutex
+	var trail []string
+	m.log = func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		trail = append(trail, fmt.Sprintf(format, args...))
+	}
+	m.server.log = m.log
 	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
 		if t.Failed() {
-			t.Logf("OVERSQLITE_E2E_SEED=%d, %d steps:\n%s", seed, len(m.trail), strings.Join(m.trail, "\n"))
+			t.Logf("OVERSQLITE_E2E_SEED=%d, %d steps:\n%s", seed, len(trail), strings.Join(trail, "\n"))
 		}
 	})
 	for i := range 2 + m.r.IntN(2) {
-		d := newModelDevice(t, m.server, i, seed, log)
+		d := newModelDevice(t, m.server, i, seed, m.log)
 		d.oracle = m.oracle
 		d.open(ctx)
 		m.devices = append(m.devices, d)
@@ -75,6 +81,7 @@ func modelRun(t *testing.T, seed uint64) {
 			continue
 		}
 		m.step(d)
+		d.calmed()
 		d.settleAccounts()
 		if err := d.check(ctx); err != nil {
 			t.Errorf("%s: %v", d.name, err)
@@ -168,20 +175,20 @@ func (m *model) weather(d *modelDevice) {
 }
 
 func (m *model) note(d *modelDevice, what string, err error) {
-	m.trail = append(m.trail, fmt.Sprintf("%s: %s: %v", d.name, what, err))
+	m.log("%s: %s: %v", d.name, what, err)
 	if err != nil {
 		m.t.Errorf("%s: %s: %v", d.name, what, err)
 	}
 }
 
 func (m *model) do(d *modelDevice, what string, fn func(context.Context) error) {
-	m.trail = append(m.trail, fmt.Sprintf("%s: %s …", d.name, what))
+	m.log("%s: %s …", d.name, what)
 	m.judge(d, what, fn(m.ctx), false)
 }
 
 // judge decides whether an error is one that the history explains, and does what an application would do about it.
 func (m *model) judge(d *modelDevice, what string, err error, ended bool) {
-	m.trail = append(m.trail, fmt.Sprintf("%s: %s: %v", d.name, what, err))
+	m.log("%s: %s: %v", d.name, what, err)
 	var recovery *oversqlite.SourceRecoveryRequiredError
 	var attach *oversqlite.AttachRequiredError
 	var rejected *oversqlite.PushRejectedError
@@ -238,10 +245,10 @@ func (m *model) attach(d *modelDevice) error {
 	}
 	c, ok := r.(oversqlite.Connected)
 	if !ok {
-		m.trail = append(m.trail, fmt.Sprintf("%s: %#v", d.name, r))
+		m.log("%s: %#v", d.name, r)
 		return nil
 	}
-	m.trail = append(m.trail, fmt.Sprintf("%s: attached: %s %+v", d.name, c.Outcome, c.Restore))
+	m.log("%s: attached: %s %+v", d.name, c.Outcome, c.Restore)
 	if d.anonymous && c.Outcome == oversqlite.UsedRemoteState {
 		d.mu.Lock()
 		clear(d.newest) // what was replaced is gone, and said to be
@@ -303,6 +310,7 @@ func (m *model) converge() {
 				m.t.Errorf("%s: sync at the end: %v", d.name, err)
 			}
 			m.judge(d, "sync at the end", err, false)
+			d.calmed()
 			d.settleAccounts()
 			if err := d.check(m.ctx); err != nil {
 				m.t.Errorf("%s: %v", d.name, err)
