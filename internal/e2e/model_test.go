@@ -42,7 +42,7 @@ type model struct {
 }
 
 func modelRun(t *testing.T, seed uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // the race detector makes a history ten times as long
 	defer cancel()
 	m := &model{t: t, ctx: ctx, r: rand.New(rand.NewPCG(seed, 0))}
 	m.server = newModelServer(t, seed)
