@@ -2,29 +2,21 @@ package sqlite
 
 import "github.com/ncruces/go-sqlite3"
 
-// The capture triggers of the managed tables put what happened to a row into one of three views, and the INSTEAD OF
+// The capture triggers of the managed tables put what happened to a row into one of two views, and the INSTEAD OF
 // triggers of those views do what is to be done about it. So the rules stand here once, not once a table: SQLite keeps
 // the text of every trigger parsed in every connection, and keys are rendered once.
 //
-// INSERT … VALUES, not INSERT … SELECT, wherever a subquery reads the table that is written: the latter goes through a
-// temporary B-tree for every row.
-const (
-	// captureKey selects the row of any metadata table whose key is the one captured.
-	captureKey = `schema_name = NEW.schema_name AND table_name = NEW.table_name AND key_json = NEW.key_json`
+// Every table that a trigger names is opened for every row, so that what is hardly ever needed stands in a trigger of
+// its own. A statement that makes a trigger fire can bring its own conflict clause, which counts for the statements of
+// the trigger, too: OR REPLACE would remove any dirty row whose ordinal is taken, hence nothing here may rest on a
+// conflict other than the one that ON CONFLICT names.
 
-	// captureIntent begins the intent of a key. Its base is the version on which the row stands here, which a
-	// quarantined or frozen intent knows if there is one. Its ordinal is one more than the largest, which the index
-	// answers with one seek, unless the key comes back from quarantine.
-	captureIntent = `
-    COALESCE((SELECT base_row_version FROM _sync_quarantine WHERE ` + captureKey + `),
-      (SELECT base_row_version FROM _sync_outbox_rows WHERE ` + captureKey + `),
-      (SELECT row_version FROM _sync_row_state WHERE ` + captureKey + `), 0),
-    COALESCE((SELECT dirty_ordinal FROM _sync_quarantine WHERE ` + captureKey + `),
-      (SELECT MAX(dirty_ordinal) FROM _sync_dirty_rows) + 1, 1))
-  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET op = excluded.op, payload = excluded.payload, updated_at = excluded.updated_at;
-  DELETE FROM _sync_quarantine WHERE ` + captureKey + `;
-`
-)
+// captureKey selects the row of any metadata table whose key is the one captured.
+const captureKey = `schema_name = NEW.schema_name AND table_name = NEW.table_name AND key_json = NEW.key_json`
+
+// formerOrdinal is the ordinal of an intent q of _sync_quarantine, unless a dirty row has it by now: then it is NULL, which
+// SQLite replaces by one more than the largest when it is inserted. Ordinals start anew when nothing is dirty.
+const formerOrdinal = `CASE WHEN NOT EXISTS (SELECT 1 FROM _sync_dirty_rows AS taken WHERE taken.dirty_ordinal = q.dirty_ordinal) THEN q.dirty_ordinal END`
 
 // captureObjects are the views and their triggers, in the order in which they must be created.
 var captureObjects = []trigger{
@@ -41,19 +33,31 @@ BEGIN
     AND NOT EXISTS (SELECT 1 FROM _sync_quarantine WHERE ` + captureKey + `)
   ON CONFLICT (schema_name, table_name, key_json) DO NOTHING;
 END`},
-	// _sync_capture_delete takes the key of a row that is gone; NULL: it is not.
-	{"_sync_capture_delete", `CREATE VIEW _sync_capture_delete (schema_name, table_name, key_json) AS SELECT NULL, NULL, NULL WHERE 0`},
-	{"_sync_capture_delete_insert", `CREATE TRIGGER _sync_capture_delete_insert INSTEAD OF INSERT ON _sync_capture_delete WHEN NEW.key_json IS NOT NULL
+	// _sync_capture_change takes a row as it is after a change; without a payload it is gone, and without a key there is
+	// nothing to be captured.
+	{"_sync_capture_change", `CREATE VIEW _sync_capture_change (schema_name, table_name, key_json, payload) AS SELECT NULL, NULL, NULL, NULL WHERE 0`},
+	// The base of an intent is the version on which the row stands here, which is also that of a frozen or quarantined
+	// intent of the row. The ordinal is left to SQLite: one more than the largest.
+	{"_sync_capture_change_insert", `CREATE TRIGGER _sync_capture_change_insert INSTEAD OF INSERT ON _sync_capture_change WHEN NEW.key_json IS NOT NULL
+BEGIN
+  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, payload, base_row_version)
+  SELECT NEW.schema_name, NEW.table_name, NEW.key_json,
+    CASE WHEN NEW.payload IS NULL THEN 'DELETE' WHEN r.deleted = 0 THEN 'UPDATE' ELSE 'INSERT' END, NEW.payload, COALESCE(r.row_version, 0)
+  FROM (SELECT 1) LEFT JOIN _sync_row_state r ON r.schema_name = NEW.schema_name AND r.table_name = NEW.table_name AND r.key_json = NEW.key_json
+  WHERE true
+  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET op = excluded.op, payload = excluded.payload, updated_at = excluded.updated_at;
+END`},
+	// An intent in quarantine goes back to its place among the dirty rows. SQLite may fire this before or after the
+	// trigger above: before, the intent goes back as it was and takes the change after that; after, it is there, and
+	// moves to its place.
+	{"_sync_capture_change_quarantined", `CREATE TRIGGER _sync_capture_change_quarantined INSTEAD OF INSERT ON _sync_capture_change
+WHEN NEW.key_json IS NOT NULL AND EXISTS (SELECT 1 FROM _sync_quarantine)
 BEGIN
   INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, payload, base_row_version, dirty_ordinal)
-  VALUES (NEW.schema_name, NEW.table_name, NEW.key_json, 'DELETE', NULL,` + captureIntent + `END`},
-	// _sync_capture_upsert takes a row as it is after a change.
-	{"_sync_capture_upsert", `CREATE VIEW _sync_capture_upsert (schema_name, table_name, key_json, payload) AS SELECT NULL, NULL, NULL, NULL WHERE 0`},
-	{"_sync_capture_upsert_insert", `CREATE TRIGGER _sync_capture_upsert_insert INSTEAD OF INSERT ON _sync_capture_upsert
-BEGIN
-  INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, payload, base_row_version, dirty_ordinal)
-  VALUES (NEW.schema_name, NEW.table_name, NEW.key_json,
-    CASE WHEN EXISTS (SELECT 1 FROM _sync_row_state WHERE ` + captureKey + ` AND deleted = 0) THEN 'UPDATE' ELSE 'INSERT' END, NEW.payload,` + captureIntent + `END`},
+  SELECT schema_name, table_name, key_json, op, payload, base_row_version, ` + formerOrdinal + ` FROM _sync_quarantine AS q WHERE ` + captureKey + `
+  ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET dirty_ordinal = COALESCE((SELECT ` + formerOrdinal + ` FROM _sync_quarantine AS q WHERE ` + captureKey + `), dirty_ordinal);
+  DELETE FROM _sync_quarantine WHERE ` + captureKey + `;
+END`},
 }
 
 // installCapture makes the shared half of the capture what it is above, in a transaction.
@@ -65,7 +69,7 @@ func (db *DB) installCapture() error {
 	}); err != nil {
 		return err
 	}
-	same := true
+	same := len(have) == len(captureObjects)
 	for _, o := range captureObjects {
 		same = same && have[o.name] == o.sql
 	}
@@ -83,7 +87,19 @@ func (db *DB) installCapture() error {
 	return nil
 }
 
-// dropCapture removes the views; their triggers go with them.
+// dropCapture removes the views of the capture, of this version or another; their triggers go with them.
 func (db *DB) dropCapture() error {
-	return db.conn.raw.Exec(`DROP VIEW IF EXISTS _sync_capture_base; DROP VIEW IF EXISTS _sync_capture_delete; DROP VIEW IF EXISTS _sync_capture_upsert`)
+	var views []string
+	if _, err := db.conn.each(`SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE '\_sync\_capture\_%' ESCAPE '\'`, func(s *sqlite3.Stmt) error {
+		views = append(views, s.ColumnText(0))
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, view := range views {
+		if err := db.conn.raw.Exec(`DROP VIEW ` + quote(view)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -22,8 +22,8 @@ const (
 //
 // Tables that are looked up by key and rewritten row by row are WITHOUT ROWID: one B-tree instead of two. Not so
 // _sync_dirty_rows, which is filled row by row by the triggers: keys are random, so that its rows, which are wide, are
-// better appended than sorted in. The conditions on op are spelled out because IN with a list of three builds a
-// temporary B-tree for every row.
+// better appended, in the order of their ordinals, than sorted in. The conditions on op are spelled out because IN with
+// a list of three builds a temporary B-tree for every row.
 var metadata = []string{
 	`CREATE TABLE IF NOT EXISTS _sync_source_state (
   source_id TEXT NOT NULL PRIMARY KEY,
@@ -73,11 +73,10 @@ var metadata = []string{
   op TEXT NOT NULL CHECK (op = 'INSERT' OR op = 'UPDATE' OR op = 'DELETE'),
   base_row_version INTEGER NOT NULL DEFAULT 0,
   payload TEXT,
-  dirty_ordinal INTEGER NOT NULL DEFAULT 0,
+  dirty_ordinal INTEGER NOT NULL PRIMARY KEY,
   updated_at TEXT NOT NULL DEFAULT ` + now + `,
-  PRIMARY KEY (schema_name, table_name, key_json)
+  UNIQUE (schema_name, table_name, key_json)
 )`,
-	`CREATE INDEX IF NOT EXISTS idx_sync_dirty_rows_dirty_ordinal ON _sync_dirty_rows (dirty_ordinal)`,
 	// Deletions are looked through before every push, and most changes are none.
 	`CREATE INDEX IF NOT EXISTS idx_sync_dirty_rows_deletions ON _sync_dirty_rows (dirty_ordinal) WHERE op = 'DELETE'`,
 	`CREATE TABLE IF NOT EXISTS _sync_outbox_bundle (

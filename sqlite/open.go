@@ -157,6 +157,9 @@ func (db *DB) validate() error {
 
 // prepare creates or repairs what the engine keeps in the database. It runs in a transaction.
 func (db *DB) prepare() error {
+	if err := db.arrangeDirtyRows(); err != nil {
+		return err
+	}
 	for _, sql := range metadata {
 		if err := db.conn.raw.Exec(sql); err != nil {
 			return err

@@ -153,6 +153,46 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// A database in which another client of the family keeps the dirty rows, under ordinals that need not differ, is taken
+// over: the rows keep their order, and what comes after them has ordinals of its own.
+func TestDirtyRowsOfAnotherLayout(t *testing.T) {
+	t.Parallel()
+	for name, layout := range map[string]string{
+		"rowid":         `, PRIMARY KEY (schema_name, table_name, key_json)); CREATE INDEX theirs ON _sync_dirty_rows (dirty_ordinal)`,
+		"without rowid": `, PRIMARY KEY (schema_name, table_name, key_json)) WITHOUT ROWID`,
+		"no key":        `)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t, usersDDL, tables("users")...)
+			db := mustOpen(t, cfg)
+			exec(t, db, `INSERT INTO users VALUES ('c', '1'), ('a', '2'), ('b', '3')`)
+			serverRow(t, db, "users", `'k', 'known'`, 4)
+			exec(t, db, `DELETE FROM users WHERE id = 'k'`)
+			want := dirty(t, db)
+			exec(t, db, `UPDATE _sync_dirty_rows SET updated_at = '2026-01-02T03:04:05.678Z'`)
+			must(t, db.Close())
+			plain(t, cfg.Path, `CREATE TABLE kept AS SELECT * FROM _sync_dirty_rows; DROP TABLE _sync_dirty_rows; CREATE TABLE _sync_dirty_rows (key_json TEXT NOT NULL, schema_name TEXT NOT NULL,
+  table_name TEXT NOT NULL, op TEXT NOT NULL, base_row_version INTEGER NOT NULL, payload TEXT, dirty_ordinal INTEGER NOT NULL DEFAULT 0, updated_at TEXT NOT NULL`+layout+`;
+INSERT INTO _sync_dirty_rows SELECT key_json, schema_name, table_name, op, base_row_version, payload, (dirty_ordinal + 3) / 2, updated_at FROM kept; DROP TABLE kept`)
+			want[0], want[1] = want[1], want[0] // of those that share an ordinal the one with the lesser key
+			for range 2 {
+				db = mustOpen(t, cfg)
+				same(t, "dirty", dirty(t, db), want)
+				same(t, "times", rows(t, db, `SELECT DISTINCT updated_at FROM _sync_dirty_rows`), []string{"2026-01-02T03:04:05.678Z"})
+				mustVerify(t, db)
+				must(t, db.Close())
+			}
+			db = mustOpen(t, cfg)
+			exec(t, db, `INSERT INTO users VALUES ('d', '4')`)
+			exec(t, db, `UPDATE users SET name = '5' WHERE id = 'c'`)
+			same(t, "order", rows(t, db, `SELECT dirty_ordinal FROM _sync_dirty_rows ORDER BY 1`), []string{"1", "2", "3", "4", "5"})
+			same(t, "last", rows(t, db, `SELECT key_json ->> 'id' FROM _sync_dirty_rows ORDER BY dirty_ordinal DESC LIMIT 1`), []string{"d"})
+			mustVerify(t, db)
+		})
+	}
+}
+
 // Tables can leave the configuration when they have nothing unsynced; their triggers go with them.
 func TestTablesThatAreManagedNoMore(t *testing.T) {
 	t.Parallel()

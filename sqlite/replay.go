@@ -294,9 +294,8 @@ ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET payload = excluded
 		return a.db.conn.run(`UPDATE _sync_dirty_rows SET base_row_version = ?, op = CASE WHEN payload IS NULL THEN 'DELETE' WHEN ? THEN 'INSERT' ELSE 'UPDATE' END
 WHERE schema_name = ? AND table_name = ? AND key_json = ?`, c.version, deleted, t.Schema, t.Name, c.keyJSON)
 	}
-	return a.db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-SELECT schema_name, table_name, key_json, CASE WHEN local_payload IS NULL THEN 'DELETE' WHEN ? THEN 'INSERT' ELSE 'UPDATE' END, ?, local_payload,
-  (SELECT COALESCE(MAX(dirty_ordinal), 0) + 1 FROM _sync_dirty_rows)
+	return a.db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload)
+SELECT schema_name, table_name, key_json, CASE WHEN local_payload IS NULL THEN 'DELETE' WHEN ? THEN 'INSERT' ELSE 'UPDATE' END, ?, local_payload
 FROM _sync_outbox_rows WHERE source_bundle_id = ? AND row_ordinal = ?`, deleted, c.version, a.replay.outbox.SourceBundleID, c.ordinal)
 }
 

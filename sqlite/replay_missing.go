@@ -61,8 +61,8 @@ func (a *applier) withoutEffect(f frozenRow) (gate bool, err error) {
 	case edited:
 		return false, nil
 	case r.proof || r.contentStays:
-		return false, a.db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, (SELECT COALESCE(MAX(dirty_ordinal), 0) + 1 FROM _sync_dirty_rows)
+		return false, a.db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload)
+SELECT schema_name, table_name, key_json, op, base_row_version, local_payload
 FROM _sync_outbox_rows WHERE source_bundle_id = ? AND row_ordinal = ?`, r.outbox.SourceBundleID, f.ordinal)
 	}
 	key, err := wire.WireKey(&t.Table, f.keyJSON)

@@ -50,18 +50,18 @@ BEGIN
 }
 
 func (t *table) captureInsert() string {
-	return t.capturing("upsert", t.keyJSON("NEW"), t.payload("NEW"))
+	return t.capturing("change", t.keyJSON("NEW"), t.payload("NEW"))
 }
 
 // captureUpdate captures a change of the key as the deletion of the row under its old key, and its insertion.
 func (t *table) captureUpdate() string {
 	key := quote(t.key().name)
 	gone := fmt.Sprintf(`CASE WHEN OLD.%s IS NOT NEW.%[1]s THEN %s END`, key, t.keyJSON("OLD"))
-	return t.capturing("base", t.keyJSON("OLD"), t.payload("OLD")) + t.capturing("delete", gone) + t.captureInsert()
+	return t.capturing("base", t.keyJSON("OLD"), t.payload("OLD")) + t.capturing("change", gone, "NULL") + t.captureInsert()
 }
 
 func (t *table) captureDelete() string {
-	return t.capturing("base", t.keyJSON("OLD"), t.payload("OLD")) + t.capturing("delete", t.keyJSON("OLD"))
+	return t.capturing("base", t.keyJSON("OLD"), t.payload("OLD")) + t.capturing("change", t.keyJSON("OLD"), "NULL")
 }
 
 // capturing puts values into one of the capture views.

@@ -46,7 +46,7 @@ func violations() []violation {
 		rule("a base row without an intent", "_sync_base_rows", `NOT `+isIntent),
 		rule("a key in quarantine and among the dirty or frozen rows", "_sync_quarantine", in("_sync_dirty_rows")+` OR `+in("_sync_outbox_rows")),
 		rule("an operation without content, or a deletion with content", "_sync_dirty_rows", `(r.payload IS NULL) <> (r.op = 'DELETE')`),
-		rule("a number that is negative or no number", "_sync_dirty_rows", `typeof(r.base_row_version) <> 'integer' OR r.base_row_version < 0 OR typeof(r.dirty_ordinal) <> 'integer'`),
+		rule("a number that is negative or no number", "_sync_dirty_rows", `typeof(r.base_row_version) <> 'integer' OR r.base_row_version < 0`),
 		rule("a number that is negative or no number", "_sync_row_state", `typeof(r.row_version) <> 'integer' OR r.row_version < 0 OR r.deleted NOT IN (0, 1)`),
 		rule("content that is not JSON", "_sync_dirty_rows", `r.payload IS NOT NULL AND NOT json_valid(r.payload)`),
 		{"a key twice in the outbox", `SELECT table_name, SUM(n) FROM (SELECT table_name, COUNT(*) - 1 AS n FROM _sync_outbox_rows
