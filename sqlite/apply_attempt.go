@@ -96,11 +96,13 @@ func (db *DB) prepareBulk(rows int) (undo func(), err error) {
 		return undo, err
 	}
 	_, err = db.conn.raw.Config(sqlite3.DBCONFIG_ENABLE_TRIGGER, false)
+	db.conn.triggersOff = err == nil
 	return undo, err
 }
 
 // endBulk makes the connection what it always is. One that cannot be made that is not used again.
 func (db *DB) endBulk() {
+	db.conn.triggersOff = false
 	if db.conn.broken {
 		return
 	}

@@ -232,18 +232,6 @@ func (a *applier) holders(cause error, makeRoom, insert func() error) ([]local.I
 	return distinct(intents), nil
 }
 
-// replacing makes p insert rows in place of whatever stands in their way, or no longer.
-func (p *plan) replacing(on bool) {
-	p.upsert.clear()
-	p.insert.clear()
-	upsert, insert := p.upsertSQL, p.plainSQL
-	if on {
-		upsert, insert = p.replaceSQL, p.replaceSQL
-	}
-	p.upsert = batched{c: p.upsert.c, build: upsert}
-	p.insert = batched{c: p.insert.c, build: insert}
-}
-
 // hasIntent reports whether there is an intent for a key.
 func (db *DB) hasIntent(t *table, keyJSON string) (bool, error) {
 	for _, name := range []string{"_sync_dirty_rows", "_sync_outbox_rows", "_sync_quarantine"} {

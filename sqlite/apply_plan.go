@@ -6,79 +6,16 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ncruces/go-sqlite3"
-
 	"github.com/oversqlite/oversqlite/wire"
 )
-
-// batchRows is how many rows travel to SQLite in one statement. Beyond 20 a statement gets no faster.
-const batchRows = 20
-
-// batchSizes are the numbers of rows for which statements are prepared. A batch is made of as few as possible.
-var batchSizes = [...]int{batchRows, 5, 1}
-
-// batched is a statement that comes in the batch sizes.
-type batched struct {
-	c     *conn
-	build func(rows int) string
-	stmts [len(batchSizes)]*sqlite3.Stmt
-	// every: each row must be written, else exec fails with errKnown.
-	every bool
-}
-
-// exec executes the statement for n rows. bind binds row i in the given slot of the statement; common parameters it
-// binds in slot 0.
-func (b *batched) exec(n int, bind func(s *sqlite3.Stmt, slot, i int) error) error {
-	for i := 0; i < n; {
-		size := 0
-		for batchSizes[size] > n-i {
-			size++
-		}
-		s, err := b.stmt(size)
-		if err != nil {
-			return err
-		}
-		for slot := range batchSizes[size] {
-			if err := bind(s, slot, i+slot); err != nil {
-				return err
-			}
-		}
-		if err := s.Exec(); err != nil {
-			return err
-		}
-		if b.every && b.c.raw.Changes() != int64(batchSizes[size]) {
-			return errKnown
-		}
-		i += batchSizes[size]
-	}
-	return nil
-}
-
-func (b *batched) stmt(size int) (*sqlite3.Stmt, error) {
-	if b.stmts[size] == nil {
-		s, err := b.c.stmt(b.build(batchSizes[size]))
-		if err != nil {
-			return nil, err
-		}
-		b.stmts[size] = s
-	}
-	return b.stmts[size], nil
-}
-
-// clear drops what is bound: SQLite would keep it in memory until the next use.
-func (b *batched) clear() {
-	for _, s := range b.stmts {
-		if s != nil {
-			_ = s.ClearBindings()
-		}
-	}
-}
 
 // plan is how the rows of one table are written. It lives as long as a transaction; its statements are kept by the
 // connection.
 type plan struct {
+	c       *conn
 	t       *table
-	order   int // position among the managed tables
+	bare    bool // no trigger fires
+	order   int  // position among the managed tables
 	decoder wire.RowDecoder
 
 	upsert batched
@@ -93,10 +30,9 @@ type plan struct {
 	changed bool // a row of the table was written or deleted
 }
 
-func newPlan(c *conn, contract wire.Contract, t *table, all []*table) *plan {
-	p := &plan{t: t, order: slices.Index(all, t), decoder: contract.NewRowDecoder(&t.Table)}
-	p.upsert = batched{c: c, build: p.upsertSQL}
-	p.insert = batched{c: c, build: p.plainSQL}
+func newPlan(c *conn, contract wire.Contract, t *table, all []*table, bare bool) *plan {
+	p := &plan{c: c, t: t, bare: bare, order: slices.Index(all, t), decoder: contract.NewRowDecoder(&t.Table)}
+	p.usual()
 	p.delete = batched{c: c, build: func(n int) string {
 		return fmt.Sprintf(`DELETE FROM %s WHERE %s IN (%s)`, quote(t.local), quote(t.key().name), parameters(1, n))
 	}}
@@ -143,6 +79,25 @@ func (p *plan) insertSQL(verb string, n int) string {
 	return fmt.Sprintf(`%s INTO %s (%s) VALUES %s`, verb, quote(p.t.local), strings.Join(names, `, `), repeat(n, func(i int) string {
 		return `(` + parameters(1+i*len(names), len(names)) + `)`
 	}))
+}
+
+// usual makes the statements those of ordinary times.
+func (p *plan) usual() {
+	p.upsert = batched{c: p.c, build: p.upsertSQL}
+	if p.bare {
+		p.upsert.first = p.plainSQL
+	}
+	p.insert = batched{c: p.c, build: p.plainSQL}
+}
+
+// replacing makes p insert rows in place of whatever stands in their way, or no longer.
+func (p *plan) replacing(on bool) {
+	p.upsert.clear()
+	p.insert.clear()
+	if p.usual(); on {
+		p.upsert = batched{c: p.c, build: p.replaceSQL}
+		p.insert = batched{c: p.c, build: p.replaceSQL}
+	}
 }
 
 func (p *plan) plainSQL(n int) string   { return p.insertSQL("INSERT OR FAIL", n) }

@@ -79,8 +79,8 @@ func (c *change) intent() bool { return c.dirty || c.frozen || c.quarantined }
 
 func (db *DB) newApplier(contract wire.Contract) (*applier, error) {
 	a := &applier{db: db, contract: contract, plans: map[*table]*plan{}, now: timestamp(time.Now())}
-	a.states = batched{c: db.conn, build: stateSQL}
-	a.fresh = batched{c: db.conn, build: freshSQL, every: true}
+	a.states = batched{c: db.conn, build: stateSQL, first: newStateSQL}
+	a.fresh = batched{c: db.conn, build: freshSQL, first: newStateSQL, every: true}
 	if err := a.refresh(); err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (a *applier) close() {
 func (a *applier) plan(t *table) *plan {
 	p := a.plans[t]
 	if p == nil {
-		p = newPlan(a.db.conn, a.contract, t, a.db.tables)
+		p = newPlan(a.db.conn, a.contract, t, a.db.tables, a.db.conn.triggersOff)
 		a.plans[t] = p
 	}
 	return p

@@ -73,11 +73,16 @@ func (a *applier) remember(p *plan, changes []*change, deleted bool) error {
 	return nil
 }
 
-// stateSQL writes the versions of n rows.
-func stateSQL(n int) string {
+// newStateSQL writes the versions of n rows that have none.
+func newStateSQL(n int) string {
 	return `INSERT OR FAIL INTO _sync_row_state (schema_name, table_name, key_json, row_version, deleted, updated_at) VALUES ` + repeat(n, func(i int) string {
 		return `(?1, ?2, ` + parameters(4+3*i, 3) + `, ?3)`
-	}) + ` ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
+	})
+}
+
+// stateSQL writes the versions of n rows.
+func stateSQL(n int) string {
+	return newStateSQL(n) + ` ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
   row_version = excluded.row_version, deleted = excluded.deleted, updated_at = excluded.updated_at`
 }
 

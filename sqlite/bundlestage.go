@@ -11,8 +11,8 @@ import (
 )
 
 // StageBundlePage stores one page of a committed bundle that is too large for memory. after is the ordinal of the last
-// row before the page; -1 empties the stage first. A page that was stored before may come again; one that would leave
-// a hole is refused with a *local.DatabaseError.
+// row before the page; -1 empties the stage first. A page that was stored before may come again: a bundle never
+// changes, so what is there of it stays. One that would leave a hole is refused with a *local.DatabaseError.
 func (db *DB) StageBundlePage(ctx context.Context, meta wire.BundleMeta, after int64, rows []wire.Row) error {
 	return db.write(ctx, "stage bundle page", relaxed, func() error {
 		if after < 0 {
@@ -21,10 +21,8 @@ func (db *DB) StageBundlePage(ctx context.Context, meta wire.BundleMeta, after i
 			}
 		}
 		last := int64(-1)
-		if _, err := db.conn.one(`SELECT max(row_ordinal) FROM _sync_bundle_stage WHERE bundle_seq = ?`, func(s *sqlite3.Stmt) error {
-			if s.ColumnType(0) != sqlite3.NULL {
-				last = s.ColumnInt64(0)
-			}
+		if _, err := db.conn.one(`SELECT row_ordinal + row_count - 1 FROM _sync_bundle_stage WHERE bundle_seq = ? ORDER BY row_ordinal DESC LIMIT 1`, func(s *sqlite3.Stmt) error {
+			last = s.ColumnInt64(0)
 			return nil
 		}, meta.Seq); err != nil {
 			return err
@@ -33,104 +31,97 @@ func (db *DB) StageBundlePage(ctx context.Context, meta wire.BundleMeta, after i
 			return &local.DatabaseError{Operation: "stage bundle page", Path: db.cfg.Path, Table: "_sync_bundle_stage",
 				Reason: fmt.Sprintf("a page after row %d does not follow row %d: fetch the bundle from its start", after, last)}
 		}
-		stage := batched{c: db.conn, build: func(n int) string {
-			return `INSERT OR REPLACE INTO _sync_bundle_stage (bundle_seq, row_ordinal, schema_name, table_name, key, op, row_version, payload) VALUES ` +
-				repeat(n, func(i int) string { return `(?1, ` + parameters(2+7*i, 7) + `)` })
-		}}
-		defer stage.clear()
-		return stage.exec(len(rows), func(s *sqlite3.Stmt, slot, i int) error {
-			r := &rows[i]
+		var (
+			page  []byte
+			first = last + 1
+		)
+		store := func(next int64) error {
+			if next == first {
+				return nil
+			}
+			err := db.conn.run(`INSERT INTO _sync_bundle_stage (row_ordinal, bundle_seq, row_count, page) VALUES (?, ?, ?, ?)`, first, meta.Seq, next-first, rawBlob(page))
+			page, first = page[:0], next
+			return err
+		}
+		for i := range rows {
+			r, ordinal := &rows[i], after+1+int64(i)
 			if err := db.checkRow(r); err != nil {
 				return err
 			}
 			if r.RowVersion != meta.Seq {
 				return &wire.ProtocolError{Table: r.Schema + "." + r.Table, Reason: "a row whose version is not its bundle's"}
 			}
-			if slot == 0 {
-				if err := s.BindInt64(1, meta.Seq); err != nil {
+			if ordinal <= last {
+				continue
+			}
+			page = appendStaged(page, r)
+			if len(page) >= stageBytes {
+				if err := store(ordinal + 1); err != nil {
 					return err
 				}
 			}
-			for j, v := range [...]any{after + 1 + int64(i), r.Schema, r.Table, r.Key.Value, string(r.Op), r.RowVersion, rawText(r.Payload)} {
-				if err := bind(s, 2+7*slot+j, v); err != nil {
-					return err
-				}
-			}
+		}
+		if len(page) == 0 {
 			return nil
-		})
+		}
+		return store(after + 1 + int64(len(rows)))
 	})
+}
+
+// badStage is the fault of a staged bundle that is not what was announced. To fetch it again is what helps.
+func badStage(reason string) error {
+	return &wire.ProtocolError{Operation: "committed bundle rows", Reason: reason}
+}
+
+// stagedTable is the table of a staged row, which must be one of ours.
+func (db *DB) stagedTable(r *staged) (*table, error) {
+	t := db.byName[string(r.table)]
+	if t == nil {
+		return nil, badStage("a row of a table that is not synced here")
+	}
+	return t, nil
 }
 
 // verifyStage checks the staged bundle against its count and its hash, and fills in a count that was not given.
 func (db *DB) verifyStage(c wire.Contract, meta *wire.BundleMeta) error {
-	bad := func(reason string) error {
-		return &wire.ProtocolError{Operation: "committed bundle rows", Reason: reason}
-	}
 	hash := c.NewBundleHash()
-	var row wire.Row
 	var n int64
-	_, err := db.conn.each(`SELECT row_ordinal, schema_name, table_name, key, op, row_version, payload FROM _sync_bundle_stage WHERE bundle_seq = ? ORDER BY row_ordinal`,
-		func(s *sqlite3.Stmt) error {
-			if s.ColumnInt64(0) != n {
-				return bad("rows of the bundle are missing")
+	_, err := db.conn.each(`SELECT row_ordinal, row_count, page FROM _sync_bundle_stage WHERE bundle_seq = ? ORDER BY row_ordinal`, func(s *sqlite3.Stmt) error {
+		if s.ColumnInt64(0) != n {
+			return badStage("rows of the bundle are missing")
+		}
+		page := s.ColumnRawBlob(2)
+		for count := s.ColumnInt64(1); count > 0 || len(page) > 0; count-- {
+			r, rest, ok := nextStaged(page)
+			if !ok || count <= 0 {
+				return badStage("a staged page is damaged")
 			}
+			page = rest
 			n++
-			t := db.byName[string(s.ColumnRawText(2))]
-			if t == nil {
-				return bad("a row of a table that is not synced here")
+			t, err := db.stagedTable(&r)
+			if err != nil {
+				return err
 			}
 			if meta.Hash == "" {
-				return nil
+				continue
 			}
-			row = wire.Row{Schema: t.Schema, Table: t.Name, Key: wire.Key{Column: t.KeyColumn().Name, Value: s.ColumnText(3)},
-				Op: opOf(s.ColumnRawText(4)), RowVersion: s.ColumnInt64(5)}
-			if s.ColumnType(6) != sqlite3.NULL {
-				row.Payload = s.ColumnRawText(6)
+			if err := hash.Add(&wire.Row{Schema: t.Schema, Table: t.Name, Key: wire.Key{Column: t.KeyColumn().Name, Value: string(r.key)},
+				Op: r.op, RowVersion: meta.Seq, Payload: r.payload}); err != nil {
+				return err
 			}
-			return hash.Add(&row)
-		}, meta.Seq)
+		}
+		return nil
+	}, meta.Seq)
 	switch {
 	case err != nil:
 		return err
 	case n == 0:
-		return bad("the bundle has no rows")
+		return badStage("the bundle has no rows")
 	case meta.RowCount >= 0 && n != meta.RowCount:
-		return bad(fmt.Sprintf("the bundle has %d rows, %d were announced", n, meta.RowCount))
+		return badStage(fmt.Sprintf("the bundle has %d rows, %d were announced", n, meta.RowCount))
 	case meta.Hash != "" && hash.Sum() != meta.Hash:
-		return bad("the hash of the bundle's rows is not the one announced")
+		return badStage("the hash of the bundle's rows is not the one announced")
 	}
 	meta.RowCount = n
 	return nil
-}
-
-// opOf returns an op without a copy.
-func opOf(text []byte) wire.Op {
-	switch string(text) {
-	case string(wire.OpInsert):
-		return wire.OpInsert
-	case string(wire.OpUpdate):
-		return wire.OpUpdate
-	case string(wire.OpDelete):
-		return wire.OpDelete
-	}
-	return ""
-}
-
-// stageSource is a source of the staged rows of a bundle. SQLite sorts them, on disk where memory does not suffice.
-func (a *applier) stageSource(seq int64) source {
-	return func(add func(*plan, string, wire.Op, int64, []byte, bool) error) error {
-		_, err := a.db.conn.each(`SELECT table_name, key, op, row_version, payload FROM _sync_bundle_stage
-WHERE bundle_seq = ? ORDER BY table_name, key, row_ordinal`, func(s *sqlite3.Stmt) error {
-			t := a.db.byName[string(s.ColumnRawText(0))]
-			if t == nil {
-				return &wire.ProtocolError{Operation: "committed bundle rows", Reason: "a row of a table that is not synced here"}
-			}
-			var payload []byte
-			if s.ColumnType(4) != sqlite3.NULL {
-				payload = s.ColumnRawText(4)
-			}
-			return add(a.plan(t), s.ColumnText(1), opOf(s.ColumnRawText(2)), s.ColumnInt64(3), payload, false)
-		}, seq)
-		return err
-	}
 }

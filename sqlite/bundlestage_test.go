@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/oversqlite/oversqlite/local"
@@ -24,6 +25,9 @@ func TestStagedBundle(t *testing.T) {
 	stage(t, db, b) // from the start again
 	if err := db.StageBundlePage(t.Context(), b.BundleMeta, 3, b.Rows[4:6]); err != nil {
 		t.Fatal("a page again:", err)
+	}
+	if err := db.StageBundlePage(t.Context(), b.BundleMeta, 44, b.Rows[45:]); err != nil {
+		t.Fatal("half of the last page again:", err)
 	}
 	out, err := db.ApplyStaged(t.Context(), classic(t), b.BundleMeta)
 	if err != nil {
@@ -48,17 +52,37 @@ func TestStagedBundle(t *testing.T) {
 func TestStagedBundleIsVerifiedBeforeAnythingIsApplied(t *testing.T) {
 	t.Parallel()
 	for what, harm := range map[string]func(db *DB, m *wire.BundleMeta) string{
-		"another hash":   func(_ *DB, m *wire.BundleMeta) string { m.Hash = "00"; return "" },
-		"another count":  func(_ *DB, m *wire.BundleMeta) string { m.RowCount++; return "" },
-		"a hole":         func(*DB, *wire.BundleMeta) string { return `DELETE FROM _sync_bundle_stage WHERE row_ordinal = 1` },
+		"another hash":    func(_ *DB, m *wire.BundleMeta) string { m.Hash = "00"; return "" },
+		"another count":   func(_ *DB, m *wire.BundleMeta) string { m.RowCount++; return "" },
+		"a hole":          func(*DB, *wire.BundleMeta) string { return `DELETE FROM _sync_bundle_stage WHERE row_ordinal = 2` },
+		"a hole in front": func(*DB, *wire.BundleMeta) string { return `DELETE FROM _sync_bundle_stage WHERE row_ordinal = 0` },
+		"a page cut short": func(*DB, *wire.BundleMeta) string {
+			return `UPDATE _sync_bundle_stage SET page = substr(page, 1, length(page) - 1) WHERE row_ordinal = 2`
+		},
+		"a page too long": func(*DB, *wire.BundleMeta) string {
+			return `UPDATE _sync_bundle_stage SET page = CAST(page || x'00' AS BLOB)`
+		},
+		"a row too few": func(*DB, *wire.BundleMeta) string { return `UPDATE _sync_bundle_stage SET row_count = 1` },
+		"a row too many": func(_ *DB, m *wire.BundleMeta) string {
+			m.RowCount++
+			return `UPDATE _sync_bundle_stage SET row_count = 2 WHERE row_ordinal = 2`
+		},
+		"an unknown op": func(*DB, *wire.BundleMeta) string {
+			return `UPDATE _sync_bundle_stage SET page = CAST(replace(CAST(page AS TEXT), 'UPDATE', 'UPSERT') AS BLOB)`
+		},
+		"a length beyond the page": func(*DB, *wire.BundleMeta) string {
+			return `UPDATE _sync_bundle_stage SET page = x'ffffffffffffffffff01'`
+		},
 		"an empty stage": func(*DB, *wire.BundleMeta) string { return `DELETE FROM _sync_bundle_stage` },
 		"a changed row": func(*DB, *wire.BundleMeta) string {
-			return `UPDATE _sync_bundle_stage SET op = 'INSERT' WHERE row_ordinal = 0`
+			return `UPDATE _sync_bundle_stage SET page = CAST(replace(CAST(page AS TEXT), 'u1', 'u9') AS BLOB) WHERE row_ordinal = 0`
 		},
-		"an unknown table": func(*DB, *wire.BundleMeta) string { return `UPDATE _sync_bundle_stage SET table_name = 'ghosts'` },
+		"an unknown table": func(*DB, *wire.BundleMeta) string {
+			return `UPDATE _sync_bundle_stage SET page = CAST(replace(CAST(page AS TEXT), 'users', 'ghost') AS BLOB)`
+		},
 		"an unknown table, no hash": func(_ *DB, m *wire.BundleMeta) string {
 			m.Hash = ""
-			return `UPDATE _sync_bundle_stage SET table_name = 'ghosts'`
+			return `UPDATE _sync_bundle_stage SET page = CAST(replace(CAST(page AS TEXT), 'users', 'ghost') AS BLOB)`
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -118,4 +142,44 @@ func TestStagedBundleCollides(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "outcome", out, local.Applied{Collision: &local.Collision{BundleSeq: 1, Cause: "unique", Intents: keys("pairs", `{"id":"mine"}`)}})
+}
+
+// A bundle that is sorted in several parts is laid down as one that is sorted as a whole: the last image of a row counts
+// in whichever part the others are, also where one part ends with a key and the next one begins with it.
+func TestStagedBundleInParts(t *testing.T) {
+	t.Parallel()
+	big := func(letter string) string { return name(strings.Repeat(letter, sortBytes/2)) }
+	b := sealed(t, bundle(1,
+		put("users", "m", name("old")), put("users", "a", name("old")), put("users", "z", name("old")), put("users", "x", big("a")), put("users", "y", big("b")),
+		put("users", "m", name("newer")), put("users", "z", name("newer")), put("users", "v", big("c")), put("users", "w", big("d")),
+		put("users", "a", name("last")), put("users", "m", name("last")), removed("users", "z")))
+	for what, prepare := range map[string]func(db *DB){
+		"nothing here": func(*DB) {},
+		"intents":      func(db *DB) { exec(t, db, `INSERT INTO users VALUES ('m', 'mine'), ('z', 'mine')`) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			whole, parts := attachedDB(t, usersDDL, "users"), attachedDB(t, usersDDL, "users")
+			var outs [2]local.Applied
+			for i, db := range []*DB{whole, parts} {
+				prepare(db)
+				var err error
+				if i == 0 {
+					outs[i], err = db.ApplyBundles(t.Context(), classic(t), []wire.Bundle{b})
+				} else {
+					stage(t, db, b)
+					outs[i], err = db.ApplyStaged(t.Context(), classic(t), b.BundleMeta)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				verify(t, db)
+			}
+			same(t, "outcome", outs[1], outs[0])
+			for _, sql := range []string{`SELECT id, name FROM users ORDER BY id`, `SELECT key_json, row_version, deleted FROM _sync_row_state ORDER BY key_json`,
+				`SELECT key_json, row_version, deleted, payload FROM _sync_shadow ORDER BY key_json`} {
+				same(t, sql, rows(t, parts, sql), rows(t, whole, sql))
+			}
+		})
+	}
 }

@@ -19,6 +19,8 @@ type conn struct {
 	stmts map[string]*sqlite3.Stmt
 	// broken is set by a panic inside SQLite: the connection must not be used again.
 	broken bool
+	// triggersOff: no trigger fires for what is written.
+	triggersOff bool
 }
 
 // stmt returns the prepared statement for sql, preparing it on first use. It is reset and has no bindings. sql must
@@ -144,6 +146,8 @@ func bind(s *sqlite3.Stmt, i int, a any) error {
 			return s.BindNull(i)
 		}
 		return s.BindRawText(i, v)
+	case rawBlob:
+		return s.BindBlob(i, v)
 	default:
 		return fmt.Errorf("sqlite: cannot bind a %T", a)
 	}
@@ -151,6 +155,9 @@ func bind(s *sqlite3.Stmt, i int, a any) error {
 
 // rawText binds bytes as TEXT without a copy into a string; nil binds NULL.
 type rawText []byte
+
+// rawBlob binds bytes as a BLOB.
+type rawBlob []byte
 
 // tx runs fn in one IMMEDIATE transaction; op names it. A panic inside SQLite (it panics when out of memory) becomes an
 // error: the connection is then broken and the DB must be reopened. Everything that the engine writes passes here.
