@@ -146,7 +146,7 @@ func (c *canonicaliser) sort(names []int) {
 	}
 	for i := 1; i < len(names); i++ {
 		if bytes.Equal(c.nodes[names[i-1]].text, c.nodes[names[i]].text) {
-			c.fault = "an object member that comes twice"
+			c.fault = twice
 		}
 	}
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // uniformLimits are the limits that only the uniform contract has; whether a server has them tells its contract.
@@ -16,21 +17,56 @@ var uniformLimits = [...]string{
 
 // DecodeCapabilities decodes what a server says of itself, the same in every contract. The contract it speaks is
 // nowhere named: it is told from the limits that only the uniform contract has. None of the five members (present,
-// whatever their value) means classic, all of them uniform, anything between is a *ProtocolError.
+// whatever their value) means classic, all of them uniform, anything between is a *ProtocolError. What a uniform server
+// says is held to more: its five members and the limits of snapshots have to be there, and no object may have a member
+// twice.
 func DecodeCapabilities(body []byte) (Capabilities, error) {
 	d := newDecoder("capabilities", body)
-	var (
-		seen    memberSet
-		c       Capabilities
-		uniform int
-	)
+	c, _, uniform, err := d.capabilities()
+	if err != nil {
+		return Capabilities{}, err
+	}
+	switch uniform {
+	case 0:
+		c.Contract = ClassicContract
+		return c, nil
+	case len(uniformLimits):
+		return uniformCapabilities(body)
+	}
+	return Capabilities{}, d.bad("bundle_limits has %d of the %d limits that tell the contract", uniform, len(uniformLimits))
+}
+
+// uniformCapabilities decodes strictly what is known to be a uniform server's.
+func uniformCapabilities(body []byte) (Capabilities, error) {
+	d := newUniformDecoder("capabilities", body)
+	if err := d.checkUnique(); err != nil {
+		return Capabilities{}, err
+	}
+	c, seen, _, err := d.capabilities()
+	switch {
+	case err != nil:
+		return Capabilities{}, err
+	case seen&requiredCapabilities != requiredCapabilities:
+		return Capabilities{}, d.bad("a required member is missing")
+	case c.TableSpecs == nil:
+		return Capabilities{}, d.bad("registered_table_specs is null")
+	}
+	c.Contract = UniformContract
+	return c, nil
+}
+
+// requiredCapabilities are the members that a uniform server must send.
+const requiredCapabilities memberSet = 1 | 2 | 8 | 16 | 32
+
+// capabilities reads what a server says of itself and counts the limits that only the uniform contract has.
+func (d *decoder) capabilities() (c Capabilities, seen memberSet, uniform int, err error) {
 	for name := range d.members {
 		switch string(name) {
 		case "protocol_version":
-			d.once(&seen, 1)
+			d.required(&seen, 1)
 			d.string(&c.ProtocolVersion)
 		case "schema_version":
-			d.once(&seen, 2)
+			d.required(&seen, 2)
 			d.int(&c.SchemaVersion)
 		case "app_name":
 			d.once(&seen, 4)
@@ -39,27 +75,24 @@ func DecodeCapabilities(body []byte) (Capabilities, error) {
 			d.once(&seen, 8)
 			c.TableSpecs = d.tableSpecs()
 		case "features":
-			d.once(&seen, 16)
+			d.required(&seen, 16)
 			c.Features = d.features()
 		case "bundle_limits":
-			d.once(&seen, 32)
+			d.required(&seen, 32)
 			uniform = d.limits(&c.Limits)
 		default:
 			d.skip()
 		}
 	}
-	if err := d.finish(); err != nil {
-		return Capabilities{}, err
+	return c, seen, uniform, d.finish()
+}
+
+// required notes a member that a uniform server must send; null is none.
+func (d *decoder) required(seen *memberSet, bit memberSet) {
+	d.once(seen, bit)
+	if d.uniform && d.peek() == 'n' {
+		d.fail("a required member that is null")
 	}
-	switch uniform {
-	case 0:
-		c.Contract = ClassicContract
-	case len(uniformLimits):
-		c.Contract = UniformContract
-	default:
-		return Capabilities{}, d.bad("bundle_limits has %d of the %d limits that tell the contract", uniform, len(uniformLimits))
-	}
-	return c, nil
 }
 
 func (d *decoder) tableSpecs() []TableSpec {
@@ -90,12 +123,21 @@ func (d *decoder) tableSpecs() []TableSpec {
 		if !d.failed() && (spec.Schema == "" || spec.Table == "") {
 			d.fail("a table spec without schema or table")
 		}
+		if d.uniform && !d.failed() && !spec.exact() {
+			d.fail("a table spec that does not name schema, table and exactly one sync key column")
+		}
 		specs = append(specs, spec)
 	}
 	return specs
 }
 
-// features reads the flags; one that is no boolean is of a later version and not ours to judge.
+// exact reports whether a spec names what it has to, and one sync key column.
+func (s TableSpec) exact() bool {
+	return len(s.SyncKeyColumns) == 1 && strings.TrimSpace(s.SyncKeyColumns[0]) != "" && strings.TrimSpace(s.Schema) != "" && strings.TrimSpace(s.Table) != ""
+}
+
+// features reads the flags. One that is no boolean is of a later version and not ours to judge; in the uniform contract
+// it is a fault.
 func (d *decoder) features() map[string]bool {
 	features := map[string]bool{}
 	if d.null() {
@@ -103,7 +145,7 @@ func (d *decoder) features() map[string]bool {
 	}
 	for name := range d.members {
 		feature := string(name)
-		if c := d.peek(); c == 't' || c == 'f' {
+		if c := d.peek(); c == 't' || c == 'f' || d.uniform {
 			features[feature] = d.boolean()
 		} else {
 			d.skip()
@@ -126,10 +168,13 @@ func (d *decoder) limits(l *Limits) (uniform int) {
 		}
 		limit := string(name)
 		if seen[limit] {
-			d.fail("an object member that comes twice")
+			d.fail(twice)
 			break
 		}
 		seen[limit] = true
+		if d.uniform && d.peek() == 'n' {
+			d.fail("a limit that is null")
+		}
 		d.int(field)
 		if *field < 0 {
 			d.fail("a negative limit")
@@ -139,6 +184,9 @@ func (d *decoder) limits(l *Limits) (uniform int) {
 		if seen[name] {
 			uniform++
 		}
+	}
+	if d.uniform && !d.failed() && !(seen["default_rows_per_snapshot_chunk"] && seen["max_rows_per_snapshot_chunk"]) {
+		d.fail("a missing limit of snapshots")
 	}
 	return uniform
 }

@@ -47,9 +47,9 @@ func TestDecodeCapabilities(t *testing.T) {
 func TestContractDetection(t *testing.T) {
 	t.Parallel()
 	for n := range len(uniformLimits) + 1 {
-		body := `{"protocol_version":"v1","bundle_limits":{"max_rows_per_snapshot_chunk":1`
+		body := `{"protocol_version":"v1","schema_version":1,"features":{},"registered_table_specs":[],"bundle_limits":{"default_rows_per_snapshot_chunk":0,"max_rows_per_snapshot_chunk":1`
 		for i, name := range uniformLimits[:n] {
-			body += `,"` + name + `":` + []string{"0", "null", "5"}[i%3]
+			body += `,"` + name + `":` + []string{"0", "7", "5"}[i%3]
 		}
 		c, err := DecodeCapabilities([]byte(body + `}}`))
 		switch n {

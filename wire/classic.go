@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/base64"
 	"math"
 	"strconv"
@@ -14,10 +15,14 @@ var _ Contract = classic{}
 
 // ContractByName returns the contract of a dialect, or an *UnsupportedContractError.
 func ContractByName(name ContractName) (Contract, error) {
-	if name == ClassicContract {
+	switch name {
+	case ClassicContract:
 		return classic{}, nil
+	case UniformContract:
+		return uniform{}, nil
+	default:
+		return nil, &UnsupportedContractError{Name: name}
 	}
-	return nil, &UnsupportedContractError{Name: name}
 }
 
 func (classic) Name() ContractName { return ClassicContract }
@@ -103,37 +108,50 @@ type rowDecoder struct {
 	columns columnFinder
 	s       scanner
 	row     []Value
+	strict  bool // a member of no column is a fault, and names come in any case
 	// value reads one value. It returns what is wrong with a well-formed JSON value; faults of the JSON itself are
 	// the scanner's.
 	value func(*scanner, Kind, *Value) string
 }
 
-// Decode returns the row's values. Members of no column are ignored: the server may have columns of its own.
+// Decode returns the row's values. Members of no column are ignored in the classic dialect, where the server may have
+// columns of its own.
 func (d *rowDecoder) Decode(payload []byte) ([]Value, error) {
 	s, t := &d.s, d.columns.t
 	s.reset(payload)
 	d.columns.reset()
 	for name := range s.members {
 		column, again := d.columns.find(name)
+		if column < 0 && d.strict {
+			column, again = d.columns.find(lowerASCII(name))
+		}
 		switch {
+		case column < 0 && d.strict && !s.failed():
+			return nil, &ProtocolError{Operation: "payload", Table: t.qualified(), Reason: invalidShape + "a member that is no column of the table"}
 		case column < 0:
 			s.skip()
 			continue
 		case again:
-			return nil, payloadError(t, column, "a member comes twice")
+			return nil, payloadError(t, column, invalidShape+"a member comes twice")
 		}
 		if reason := d.value(s, t.Columns[column].Kind, &d.row[column]); reason != "" {
-			return nil, payloadError(t, column, reason)
+			return nil, payloadError(t, column, invalidValue+reason)
 		}
 	}
 	if s.end(); s.failed() {
 		return nil, &ProtocolError{Operation: "payload", Table: t.qualified(), Reason: s.reason()}
 	}
 	if i := d.columns.missing(); i >= 0 {
-		return nil, payloadError(t, i, "payload for "+t.Name+" must contain every table column")
+		return nil, payloadError(t, i, invalidShape+"payload for "+t.Name+" must contain every table column")
 	}
 	return d.row, nil
 }
+
+// What is wrong with a payload, by the family's names.
+const (
+	invalidShape = "invalid_payload_shape: "
+	invalidValue = "invalid_payload_value: "
+)
 
 func payloadError(t *Table, column int, reason string) error {
 	return &ProtocolError{Operation: "payload", Table: t.qualified(), Column: t.Columns[column].Name, Reason: reason}
@@ -213,3 +231,31 @@ func (v *Value) setWireBlob(kind Kind, s *scanner, text []byte) string {
 	*v = Value{Type: Blob, Bytes: s.arena[start:len(s.arena):len(s.arena)]}
 	return ""
 }
+
+// NamesRequest implements Contract: no answer of a classic server says which request it is about.
+func (classic) NamesRequest() bool { return false }
+
+// DecodeConnect implements Contract.
+func (classic) DecodeConnect(body []byte) (ConnectResponse, error) { return DecodeConnect(body) }
+
+// DecodeError implements Contract.
+func (classic) DecodeError(operation string, status int, body []byte) *HTTPError {
+	return DecodeError(operation, status, body)
+}
+
+// DecodeSnapshotError implements Contract: the classic dialect has one taxonomy for all endpoints.
+func (classic) DecodeSnapshotError(operation string, status int, body []byte, _ SnapshotBounds) *HTTPError {
+	return DecodeError(operation, status, body)
+}
+
+// SnapshotBounds implements Contract: the server's default unless something else is wanted, never more than its maximum.
+func (classic) SnapshotBounds(l Limits, rows, _ int64) (SnapshotBounds, error) {
+	rows = cmp.Or(max(rows, 0), l.DefaultRowsPerSnapshotChunk, defaultSnapshotRows)
+	if l.MaxRowsPerSnapshotChunk > 0 {
+		rows = min(rows, l.MaxRowsPerSnapshotChunk)
+	}
+	return SnapshotBounds{MaxRows: rows}, nil
+}
+
+// defaultSnapshotRows bounds a page of a snapshot where nobody says how.
+const defaultSnapshotRows = 1000

@@ -5,35 +5,12 @@ package wire
 
 // NewBundleHash returns a hash of the rows of one bundle.
 func (classic) NewBundleHash() BundleHash {
-	return &classicBundleHash{rowHash: newRowHash(classicDialect)}
+	return &bundleHash{rowHash: newRowHash(classicDialect), appendInt: appendClassicInt}
 }
 
 // NewRequestHash returns a hash of the rows of one push.
 func (classic) NewRequestHash() RequestHash {
 	return &classicRequestHash{rowHash: newRowHash(classicDialect)}
-}
-
-type classicBundleHash struct{ rowHash }
-
-// Add adds the next row. A payload that is no JSON object is a *ProtocolError, after which only Reset is useful.
-func (h *classicBundleHash) Add(r *Row) error {
-	ordinal := h.rows
-	h.begin()
-	h.key(`{"key":`, r.Key)
-	h.string(`,"op":`, string(r.Op))
-	if r.Op == OpDelete {
-		h.buf = append(h.buf, `,"payload":null`...)
-	} else if fault := h.object(`,"payload":`, r.Payload); fault != "" {
-		return &ProtocolError{Operation: "bundle hash", Table: r.Schema + "." + r.Table, Reason: "a payload with " + fault}
-	}
-	h.buf = append(h.buf, `,"row_ordinal":`...)
-	h.buf = appendClassicInt(h.buf, ordinal)
-	h.buf = append(h.buf, `,"row_version":`...)
-	h.buf = appendClassicInt(h.buf, r.RowVersion)
-	h.string(`,"schema":`, r.Schema)
-	h.string(`,"table":`, r.Table)
-	h.end()
-	return nil
 }
 
 type classicRequestHash struct{ rowHash }

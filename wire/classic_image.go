@@ -43,6 +43,11 @@ func losslessNumber(text []byte, integer bool, kind Kind) bool {
 // SameImage compares column by column. The server may spell a number, a boolean, a time, a UUID or bytes its own
 // way; anything else has been changed there. Members of no column are the server's own and do not count.
 func (c classic) SameImage(t *Table, frozen, committed []byte) (bool, error) {
+	return sameImage(c, t, frozen, committed, (*Value).sameImage)
+}
+
+// sameImage compares two payloads column by column.
+func sameImage(c Contract, t *Table, frozen, committed []byte, same func(was, is *Value) bool) (bool, error) {
 	if bytes.Equal(frozen, committed) {
 		return true, nil
 	}
@@ -55,7 +60,7 @@ func (c classic) SameImage(t *Table, frozen, committed []byte) (bool, error) {
 		return false, err
 	}
 	for i := range was {
-		if !was[i].sameImage(&is[i]) {
+		if !same(&was[i], &is[i]) {
 			return false, nil
 		}
 	}

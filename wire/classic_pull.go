@@ -1,7 +1,10 @@
 package wire
 
 func (classic) DecodePull(body []byte, r PullRequest) (PullPage, error) {
-	d := newDecoder("pull", body)
+	return newDecoder("pull", body).pull(r)
+}
+
+func (d *decoder) pull(r PullRequest) (PullPage, error) {
 	var (
 		seen memberSet
 		page PullPage

@@ -49,9 +49,28 @@ func appendPushRow(dst []byte, r *PushRow) []byte {
 
 func (classic) DecodeCreatePush(body []byte, r CreatePushRequest, sourceID string) (CreatePushResponse, error) {
 	d := newDecoder("create push session", body)
+	resp, seen, err := d.createPush(r, sourceID)
+	if err == nil {
+		err = d.classicOnly(seen)
+	}
+	if err != nil {
+		return CreatePushResponse{}, err
+	}
+	return resp, nil
+}
+
+// classicOnly refuses an answer that names the request it is about: only the uniform contract does.
+func (d *decoder) classicOnly(seen memberSet) error {
+	if seen&hasRequestHash != 0 {
+		return &ContractChangedError{Operation: d.operation, Pinned: ClassicContract, Found: UniformContract}
+	}
+	return nil
+}
+
+// createPush reads and checks what both contracts have in common. Where the answer is a staging session, the request
+// hash is in Committed as well.
+func (d *decoder) createPush(r CreatePushRequest, sourceID string) (resp CreatePushResponse, seen memberSet, err error) {
 	var (
-		seen    memberSet
-		resp    CreatePushResponse
 		status  string
 		planned = r.PlannedRowCount
 		next    int64
@@ -78,26 +97,27 @@ func (classic) DecodeCreatePush(body []byte, r CreatePushRequest, sourceID strin
 		}
 	}
 	if err := d.finish(); err != nil {
-		return CreatePushResponse{}, err
+		return CreatePushResponse{}, seen, err
 	}
 	switch status {
 	case "staging":
 		switch {
 		case resp.PushID == "":
-			return CreatePushResponse{}, d.bad("a staging session without a push_id")
+			return CreatePushResponse{}, seen, d.bad("a staging session without a push_id")
 		case planned != r.PlannedRowCount:
-			return CreatePushResponse{}, d.bad("planned_row_count %d, asked for %d", planned, r.PlannedRowCount)
+			return CreatePushResponse{}, seen, d.bad("planned_row_count %d, asked for %d", planned, r.PlannedRowCount)
 		case next != 0:
-			return CreatePushResponse{}, d.bad("a new session expects row ordinal %d", next)
+			return CreatePushResponse{}, seen, d.bad("a new session expects row ordinal %d", next)
 		}
-		return resp, nil
+		resp.Committed = BundleMeta{RequestHash: meta.RequestHash}
+		return resp, seen, nil
 	case "already_committed":
 		if err := d.checkCommit(&meta, r, sourceID); err != nil {
-			return CreatePushResponse{}, err
+			return CreatePushResponse{}, seen, err
 		}
-		return CreatePushResponse{AlreadyCommitted: true, Committed: meta}, nil
+		return CreatePushResponse{AlreadyCommitted: true, Committed: meta}, seen, nil
 	}
-	return CreatePushResponse{}, d.bad("an unknown session status")
+	return CreatePushResponse{}, seen, d.bad("an unknown session status")
 }
 
 // checkCommit checks that meta data belong to the push r of the source.
@@ -151,35 +171,54 @@ func (classic) DecodePushChunk(body []byte, pushID string, next int64) error {
 
 func (classic) DecodeCommit(body []byte, r CreatePushRequest, sourceID string) (BundleMeta, error) {
 	d := newDecoder("commit push session", body)
-	var seen memberSet
-	meta := BundleMeta{RowCount: -1}
+	meta, seen, err := d.commit(r, sourceID)
+	if err == nil {
+		err = d.classicOnly(seen)
+	}
+	if err != nil {
+		return BundleMeta{}, err
+	}
+	return meta, nil
+}
+
+// commit reads and checks what both contracts have in common.
+func (d *decoder) commit(r CreatePushRequest, sourceID string) (meta BundleMeta, seen memberSet, err error) {
+	meta.RowCount = -1
 	for name := range d.members {
 		if !d.meta(name, &meta, &seen) {
 			d.skip()
 		}
 	}
 	if err := d.finish(); err != nil {
-		return BundleMeta{}, err
+		return BundleMeta{}, 0, err
 	}
 	if err := d.checkCommit(&meta, r, sourceID); err != nil {
-		return BundleMeta{}, err
+		return BundleMeta{}, 0, err
 	}
-	return meta, nil
+	return meta, seen, nil
 }
 
 func (classic) DecodeCommittedRows(body []byte, r CommittedRowsRequest) (CommittedRowsPage, error) {
 	d := newDecoder("committed bundle rows", body)
-	var (
-		seen memberSet
-		page = CommittedRowsPage{Bundle: BundleMeta{RowCount: -1}}
-	)
+	page, seen, err := d.committedRows(r)
+	if err == nil {
+		err = d.classicOnly(seen)
+	}
+	if err != nil {
+		return CommittedRowsPage{}, err
+	}
+	return page, nil
+}
+
+// committedRows reads and checks what both contracts have in common.
+func (d *decoder) committedRows(r CommittedRowsRequest) (page CommittedRowsPage, seen memberSet, err error) {
+	page.Bundle.RowCount = -1
 	for name := range d.members {
 		switch string(name) {
 		case "rows":
 			d.once(&seen, 1<<metaBits)
-			var err error
 			if page.Rows, err = d.rows(false); err != nil {
-				return CommittedRowsPage{}, err
+				return CommittedRowsPage{}, 0, err
 			}
 		case "next_row_ordinal":
 			d.once(&seen, 2<<metaBits)
@@ -194,12 +233,12 @@ func (classic) DecodeCommittedRows(body []byte, r CommittedRowsRequest) (Committ
 		}
 	}
 	if err := d.finish(); err != nil {
-		return CommittedRowsPage{}, err
+		return CommittedRowsPage{}, 0, err
 	}
 	if err := d.checkCommittedPage(&page, &r); err != nil {
-		return CommittedRowsPage{}, err
+		return CommittedRowsPage{}, 0, err
 	}
-	return page, nil
+	return page, seen, nil
 }
 
 func (d *decoder) checkCommittedPage(page *CommittedRowsPage, r *CommittedRowsRequest) error {

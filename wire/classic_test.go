@@ -9,11 +9,13 @@ import (
 
 func TestContractByName(t *testing.T) {
 	t.Parallel()
-	c, err := ContractByName(ClassicContract)
-	if err != nil || c.Name() != ClassicContract {
-		t.Fatalf("%v, %v", c, err)
+	for _, name := range []ContractName{ClassicContract, UniformContract} {
+		c, err := ContractByName(name)
+		if err != nil || c.Name() != name {
+			t.Fatalf("%v, %v", c, err)
+		}
 	}
-	for _, name := range []ContractName{UniformContract, "", "x"} {
+	for _, name := range []ContractName{"uniform", "", "x"} {
 		var unsupported *UnsupportedContractError
 		if c, err := ContractByName(name); !errors.As(err, &unsupported) || unsupported.Name != name || unsupported.Retryable() {
 			t.Errorf("%q: %v, %v", name, c, err)

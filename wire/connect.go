@@ -10,10 +10,15 @@ func AppendConnect(dst []byte, hasPendingRows bool) []byte {
 
 // DecodeConnect decodes the answer to connect.
 func DecodeConnect(body []byte) (ConnectResponse, error) {
+	r, _, err := decodeConnect(body)
+	return r, err
+}
+
+// decodeConnect returns the initialization_id that came, beside the one that counts.
+func decodeConnect(body []byte) (r ConnectResponse, id string, err error) {
 	d := newDecoder("connect", body)
 	var (
 		seen       memberSet
-		r          ConnectResponse
 		resolution string
 	)
 	for name := range d.members {
@@ -35,23 +40,23 @@ func DecodeConnect(body []byte) (ConnectResponse, error) {
 		}
 	}
 	if err := d.finish(); err != nil {
-		return ConnectResponse{}, err
+		return ConnectResponse{}, "", err
 	}
-	r.Resolution = Resolution(resolution)
+	r.Resolution, id = Resolution(resolution), r.InitializationID
 	switch r.Resolution {
 	case RemoteAuthoritative, InitializeEmpty:
 		r.InitializationID = ""
 	case InitializeLocal:
 		if r.InitializationID == "" {
-			return ConnectResponse{}, d.bad("initialize_local without an initialization_id")
+			return ConnectResponse{}, "", d.bad("initialize_local without an initialization_id")
 		}
 	case ResolutionRetry:
 		r.InitializationID = ""
 		r.RetryAfterSeconds = max(r.RetryAfterSeconds, 1)
 	default:
-		return ConnectResponse{}, d.bad("an unknown resolution")
+		return ConnectResponse{}, "", d.bad("an unknown resolution")
 	}
-	return r, nil
+	return r, id, nil
 }
 
 // AppendSnapshotRequest appends the request for a snapshot session; a nil replacement keeps the source.

@@ -44,8 +44,24 @@ type Contract interface {
 	DecodeCommit(body []byte, r CreatePushRequest, sourceID string) (BundleMeta, error)
 	DecodeCommittedRows(body []byte, r CommittedRowsRequest) (CommittedRowsPage, error)
 	DecodePull(body []byte, r PullRequest) (PullPage, error)
+	// DecodeSnapshotSession answers the session's ID beside an error where it is known, so that it can be given up.
 	DecodeSnapshotSession(body []byte) (SnapshotSession, error)
 	DecodeSnapshotPage(body []byte, r SnapshotPageRequest) (SnapshotPage, error)
+	DecodeConnect(body []byte) (ConnectResponse, error)
+
+	// DecodeError makes an error of an answer other than success, from any endpoint but those of snapshots.
+	DecodeError(operation string, status int, body []byte) *HTTPError
+	// DecodeSnapshotError is the same for the endpoints of snapshots, which have a taxonomy of their own. bounds are
+	// those of the page that was asked for, zero for a session.
+	DecodeSnapshotError(operation string, status int, body []byte, bounds SnapshotBounds) *HTTPError
+
+	// SnapshotBounds says how large pages to ask for of a server with these limits. rows and bytes are what the
+	// configuration wants, 0: no wish. Limits that contradict each other are a *ProtocolError.
+	SnapshotBounds(l Limits, rows, bytes int64) (SnapshotBounds, error)
+	// NamesRequest reports whether the server's answers to a push name the request that they are about, by its hash.
+	// Then nothing else has to tell whether what was committed is what is in the outbox: an answer about another request
+	// is a *RequestHashError. Where it does not, the committed rows have to tell.
+	NamesRequest() bool
 }
 
 // RowDecoder decodes wire payloads of one table. Not safe for concurrent use.
@@ -132,17 +148,26 @@ type SnapshotSession struct {
 
 // SnapshotPageRequest asks for a page of a snapshot.
 type SnapshotPageRequest struct {
-	Session  SnapshotSession
-	After    int64 // rows already consumed
-	MaxRows  int64
-	MaxBytes int64 // uniform contract only
+	Session SnapshotSession
+	After   int64 // rows already consumed
+	MaxRows int64
+	// Uniform contract only.
+	AfterBytes int64 // sum of the ByteCount of the pages already consumed
+	MaxBytes   int64
 }
 
 // SnapshotPage is a page of a snapshot. Its rows have OpInsert.
 type SnapshotPage struct {
-	Rows    []Row
-	Next    int64 // After + len(Rows)
-	HasMore bool
+	Rows      []Row
+	Next      int64 // After + len(Rows)
+	ByteCount int64 // of the rows, as the server counts them; uniform contract only
+	HasMore   bool
+}
+
+// SnapshotBounds bounds the pages that are asked for.
+type SnapshotBounds struct {
+	MaxRows  int64
+	MaxBytes int64 // 0: this dialect bounds pages by rows alone
 }
 
 // Resolution is the server's decision in the answer to connect.

@@ -7,6 +7,8 @@ import "fmt"
 type decoder struct {
 	scanner
 	operation string
+	uniform   bool       // rows by the rules of the uniform contract
+	strict    bool       // a null stands for nothing
 	names     [16]string // strings that recur from row to row: schemas, tables, key columns
 	known     int
 }
@@ -18,10 +20,13 @@ func newDecoder(operation string, body []byte) *decoder {
 // memberSet tells which of its members an object has had, one bit each.
 type memberSet uint32
 
+// null consumes a null, if one comes next and may.
+func (d *decoder) null() bool { return !d.strict && d.scanner.null() }
+
 // once notes a member that is read.
 func (d *decoder) once(seen *memberSet, bit memberSet) {
 	if *seen&bit != 0 {
-		d.fail("an object member that comes twice")
+		d.fail(twice)
 	}
 	*seen |= bit
 }
@@ -119,6 +124,9 @@ func (d *decoder) key(dst *Key) {
 	}
 	dst.Column = d.intern(column)
 	dst.Value = string(d.text())
+	if d.uniform && !d.failed() {
+		d.checkKey(dst)
+	}
 	if d.more('}') {
 		d.fail("a row key with more than one member")
 	}
@@ -169,7 +177,7 @@ func (d *decoder) row(r *Row, snapshot bool) error {
 			d.int(&r.RowVersion)
 		case "payload":
 			d.once(&seen, 32)
-			r.Payload = d.object()
+			r.Payload = d.payload()
 		default:
 			d.skip()
 		}
@@ -241,6 +249,9 @@ func (d *decoder) meta(name []byte, m *BundleMeta, seen *memberSet) bool {
 	case "bundle_hash":
 		d.once(seen, hasHash)
 		d.string(&m.Hash)
+	case "canonical_request_hash":
+		d.once(seen, hasRequestHash)
+		d.string(&m.RequestHash)
 	default:
 		return false
 	}

@@ -43,8 +43,8 @@ func (e *ProtocolError) Unwrap() error { return e.Err }
 func (e *ProtocolError) Retryable() bool { return false }
 
 // ValueError is a local value that a contract cannot carry exactly: in the classic contract an integer beyond
-// ±(2^53−1), a NUL in text, a non-finite real; in every contract a value of a storage class that its column's kind
-// has no spelling for, or a key that is no UUID where one is needed.
+// ±(2^53−1); in every contract a NUL in text, a non-finite real, a value of a storage class that its column's kind has
+// no spelling for, or a key that is no UUID where one is needed.
 type ValueError struct {
 	Table  string // "schema.table"
 	Column string
@@ -81,11 +81,45 @@ func (e *LocalFormError) Retryable() bool { return false }
 type UnsupportedContractError struct{ Name ContractName }
 
 func (e *UnsupportedContractError) Error() string {
-	return fmt.Sprintf("oversqlite: this version does not speak the contract %q: upgrade it, or use a server that speaks %q", e.Name, ClassicContract)
+	return fmt.Sprintf("oversqlite: this version does not speak the contract %q, only %q and %q: upgrade it", e.Name, ClassicContract, UniformContract)
 }
 
 // Retryable reports false.
 func (e *UnsupportedContractError) Retryable() bool { return false }
+
+// ContractChangedError is a server that speaks another dialect than the one this attachment goes by, found in its
+// capabilities while a push spelled in the old one is under way, or in an answer that belongs to the other one. Nothing
+// has been changed.
+type ContractChangedError struct {
+	Operation     string // what revealed it
+	Pinned, Found ContractName
+	Reason        string // more of what was found, may be empty
+}
+
+func (e *ContractChangedError) Error() string {
+	s := fmt.Sprintf("oversqlite: %s: the server speaks the contract %q, while this database goes by %q: settle what is under way with a server that speaks that, or attach anew", e.Operation, e.Found, e.Pinned)
+	if e.Reason != "" {
+		s += " (" + e.Reason + ")"
+	}
+	return s
+}
+
+// Retryable reports false: the server must change back first.
+func (e *ContractChangedError) Retryable() bool { return false }
+
+// RequestHashError is an answer about another push request than the one that was asked about: the server holds other
+// content under its number. Only the uniform contract can tell.
+type RequestHashError struct {
+	Operation   string
+	Sent, Named string // lower-case hex SHA-256
+}
+
+func (e *RequestHashError) Error() string {
+	return fmt.Sprintf("oversqlite: %s: the server's answer is about the request %.12s…, sent was %.12s…", e.Operation, e.Named, e.Sent)
+}
+
+// Retryable reports false: the server holds what it holds.
+func (e *RequestHashError) Retryable() bool { return false }
 
 // StableBehindError is an answer to a pull that ends before the checkpoint it was asked from: the server has less
 // history than this client has applied, as after a restore from a backup.
@@ -169,15 +203,32 @@ type HTTPError struct {
 	RetryAfter time.Duration // from the Retry-After header; 0: none
 
 	// Fields that some codes carry.
-	Conflict           *Conflict // push_conflict; nil when the body's conflict was not well formed
-	ReplacedBySourceID string    // source_retired
-	RequiredByteCount  int64     // snapshot_chunk_too_small (uniform)
+	Conflict           *Conflict    // push_conflict; nil when the body's conflict was not well formed
+	ReplacedBySourceID string       // source_retired
+	RequiredByteCount  int64        // snapshot_chunk_too_small (uniform)
+	SessionLimit       SessionLimit // snapshot_session_limit_exceeded (uniform)
+}
+
+// SessionLimit tells which limit a snapshot would exceed.
+type SessionLimit struct {
+	Dimension     string // "row_count", "byte_count" or "row_byte_count"
+	Actual, Limit int64
+}
+
+func (l SessionLimit) valid() bool {
+	return (l.Dimension == "row_count" || l.Dimension == "byte_count" || l.Dimension == "row_byte_count") && l.Limit > 0 && l.Actual > l.Limit
 }
 
 func (e *HTTPError) Error() string {
 	s := fmt.Sprintf("oversqlite: %s: the server answered %d", e.Operation, e.Status)
 	if e.Code != "" {
 		s += " " + e.Code
+	}
+	if e.RequiredByteCount > 0 {
+		s += fmt.Sprintf(" (a row of %d bytes)", e.RequiredByteCount)
+	}
+	if l := e.SessionLimit; l.valid() {
+		s += fmt.Sprintf(" (%s %d, allowed are %d)", l.Dimension, l.Actual, l.Limit)
 	}
 	if e.Message != "" {
 		s += ": " + e.Message

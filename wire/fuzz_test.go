@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"math"
 	"math/big"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -76,6 +79,107 @@ func FuzzClassicCanonical(f *testing.F) {
 		again, fault := c.append(nil, want)
 		if fault != "" || !bytes.Equal(again, want) {
 			t.Fatalf("the canonical form of %s is %s %s", want, again, fault)
+		}
+	})
+}
+
+// FuzzJCS: the canonical form says the same as the document, is its own canonical form, and its names are in order.
+func FuzzJCS(f *testing.F) {
+	for _, s := range jsonSeeds {
+		f.Add([]byte(s))
+	}
+	f.Add([]byte(`{"\ud83d\ude00":1,"\ufb33":2,"\u20ac":3,"1":4,"\r":5}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := canonicaliser{dialect: jcsDialect}
+		got, fault := c.append(nil, data)
+		if fault != "" {
+			return
+		}
+		var before, after map[string]any
+		if err := json.Unmarshal(data, &before); err != nil {
+			t.Fatalf("%q is taken: %v", data, err)
+		}
+		if err := json.Unmarshal(got, &after); err != nil || !reflect.DeepEqual(before, after) {
+			t.Fatalf("%q becomes %s, %v", data, got, err)
+		}
+		if again, fault := c.append(nil, got); fault != "" || !bytes.Equal(again, got) {
+			t.Fatalf("the canonical form of %s is %s %s", got, again, fault)
+		}
+		s, last := scanner{b: got}, []uint16(nil)
+		for name := range s.members {
+			units := utf16.Encode([]rune(string(name)))
+			if last != nil && slices.Compare(last, units) >= 0 {
+				t.Fatalf("%q is out of order", got)
+			}
+			last = units
+			s.skip()
+		}
+	})
+}
+
+// FuzzUniformValue: a spelling that is taken is the one that is written for the value, and for no other.
+func FuzzUniformValue(f *testing.F) {
+	for _, s := range []string{"1", "-0", "0", "1.0", "1e21", "1e+21", "5e-324", "9223372036854775807", "NaN", "AAEC", "3q2+7w==", "30313233-3435-3637-3839-616263646566", "0x1p-2", "1_0", "é"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+			return
+		}
+		for kind := KindText; kind <= KindUUIDBlob; kind++ {
+			table := &Table{Schema: "m", Name: "t", Columns: []Column{{"v", kind}}}
+			payload := append(appendString([]byte(`{"v":`), text), '}')
+			row, err := uniform{}.NewRowDecoder(table).Decode(payload)
+			if err != nil {
+				continue
+			}
+			if got, err := (uniform{}).AppendPayload(nil, table, row); err != nil || !bytes.Equal(got, payload) {
+				t.Fatalf("%q in a column of kind %d is %v and becomes %s, %v", text, kind, row, got, err)
+			}
+		}
+	})
+}
+
+// FuzzUniformPage: what the strict decoder takes is a page as the protocol writes it, and adds up.
+func FuzzUniformPage(f *testing.F) {
+	f.Add([]byte(uniformPage))
+	f.Add([]byte(strings.Replace(uniformPage, `"rows":[`, `"rows":[`+uniformRow+`,`, 1)))
+	f.Add([]byte(`{"snapshot_id":"s","snapshot_bundle_seq":9,"rows":[],"next_row_ordinal":0,"has_more":false,"byte_count":0}`))
+	r := SnapshotPageRequest{Session: SnapshotSession{ID: "s", BundleSeq: 9, RowCount: 5, ByteCount: 1000}, MaxRows: 2, MaxBytes: 200}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		page, err := uniform{}.DecodeSnapshotPage(body, r)
+		if err != nil {
+			return
+		}
+		var strict struct {
+			ID   *string `json:"snapshot_id"`
+			Seq  *int64  `json:"snapshot_bundle_seq"`
+			Rows *[]struct {
+				Schema, Table *string
+				Key           *map[string]string
+				Version       *int64 `json:"row_version"`
+				Payload       *map[string]json.RawMessage
+			}
+			Next  *int64 `json:"next_row_ordinal"`
+			More  *bool  `json:"has_more"`
+			Bytes *int64 `json:"byte_count"`
+		}
+		d := json.NewDecoder(bytes.NewReader(body))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&strict); err != nil {
+			t.Fatalf("%q is taken: %v", body, err)
+		}
+		if strict.ID == nil || strict.Seq == nil || strict.Rows == nil || strict.Next == nil || strict.More == nil || strict.Bytes == nil || len(*strict.Rows) != len(page.Rows) {
+			t.Fatalf("%q is taken", body)
+		}
+		if page.ByteCount > r.MaxBytes || int64(len(page.Rows)) > r.MaxRows || (len(page.Rows) == 0) != (page.ByteCount == 0) || page.Next != int64(len(page.Rows)) {
+			t.Fatalf("%q does not add up: %+v", body, page)
+		}
+		for i, row := range page.Rows {
+			s := (*strict.Rows)[i]
+			if s.Schema == nil || s.Table == nil || s.Key == nil || len(*s.Key) != 1 || s.Version == nil || s.Payload == nil || row.RowVersion != *s.Version || row.Schema != *s.Schema {
+				t.Fatalf("%q is taken as %+v", body, row)
+			}
 		}
 	})
 }
@@ -170,43 +274,52 @@ func FuzzResponses(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	table := &Table{Schema: "m", Name: "t", Columns: []Column{{"id", KindUUIDBlob}, {"n", KindInteger}, {"r", KindReal}, {"x", KindText}, {"b", KindBlob}}}
+	f.Add([]byte(uniformCapabilitiesText))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c := classic{}
-		rowsHold := func(rows []Row) {
-			for _, r := range rows {
-				if r.Schema == "" || r.Table == "" || r.Key.Column == "" || !r.Op.Valid() || r.RowVersion <= 0 || (r.Payload == nil) != (r.Op == OpDelete) || r.Payload != nil && !json.Valid(r.Payload) {
-					t.Fatalf("a broken row was taken: %+v of %q", r, body)
-				}
-			}
-		}
-		if page, err := c.DecodePull(body, PullRequest{}); err == nil {
-			for i := range page.Bundles {
-				rowsHold(page.Bundles[i].Rows)
-				_ = VerifyBundle(c, &page.Bundles[i])
-			}
-			page.Gap(0)
-		}
-		if page, err := c.DecodeCommittedRows(body, CommittedRowsRequest{After: -1, Bundle: BundleMeta{RowCount: -1}}); err == nil {
-			rowsHold(page.Rows)
-		}
-		if s, err := c.DecodeSnapshotSession(body); err == nil {
-			if page, err := c.DecodeSnapshotPage(body, SnapshotPageRequest{Session: s}); err == nil {
-				rowsHold(page.Rows)
-			}
-		}
-		_, _ = c.DecodeCreatePush(body, CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1}, "s")
-		_, _ = c.DecodeCommit(body, CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1}, "s")
-		_ = c.DecodePushChunk(body, "p", 1)
-		_, _ = DecodeCapabilities(body)
-		_, _ = DecodeConnect(body)
-		_, _ = DecodeWatchEvent(body)
-		_, _ = c.NewRowDecoder(table).Decode(body)
-		_, _ = NewLocalDecoder(table).Decode(body)
-		_, _ = c.SameImage(table, body, []byte(`{}`))
-		c.LosslessPayload(table, body)
-		_, _ = WireKey(table, string(body))
-		if e := DecodeError("x", 500, body); len(e.Message) > maxMessage || len(e.Code) > maxMessage || !utf8.ValidString(e.Message) {
-			t.Fatalf("an unbounded message from %q", body)
+		for _, c := range []Contract{classic{}, uniform{}} {
+			anyResponse(t, c, table, body)
 		}
 	})
+}
+
+func anyResponse(t *testing.T, c Contract, table *Table, body []byte) {
+	rowsHold := func(rows []Row) {
+		for _, r := range rows {
+			if r.Schema == "" || r.Table == "" || r.Key.Column == "" || !r.Op.Valid() || r.RowVersion <= 0 || (r.Payload == nil) != (r.Op == OpDelete) || r.Payload != nil && !json.Valid(r.Payload) {
+				t.Fatalf("a broken row was taken: %+v of %q", r, body)
+			}
+		}
+	}
+	if page, err := c.DecodePull(body, PullRequest{}); err == nil {
+		for i := range page.Bundles {
+			rowsHold(page.Bundles[i].Rows)
+			_ = VerifyBundle(c, &page.Bundles[i])
+		}
+		page.Gap(0)
+	}
+	if page, err := c.DecodeCommittedRows(body, CommittedRowsRequest{After: -1, Bundle: BundleMeta{RowCount: -1}}); err == nil {
+		rowsHold(page.Rows)
+	}
+	if s, err := c.DecodeSnapshotSession(body); err == nil {
+		if page, err := c.DecodeSnapshotPage(body, SnapshotPageRequest{Session: s}); err == nil {
+			rowsHold(page.Rows)
+		}
+	}
+	_, _ = c.DecodeCreatePush(body, CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1}, "s")
+	_, _ = c.DecodeCommit(body, CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1}, "s")
+	_ = c.DecodePushChunk(body, "p", 1)
+	_, _ = DecodeCapabilities(body)
+	_, _ = DecodeConnect(body)
+	_, _ = DecodeWatchEvent(body)
+	_, _ = c.NewRowDecoder(table).Decode(body)
+	_, _ = NewLocalDecoder(table).Decode(body)
+	_, _ = c.SameImage(table, body, []byte(`{}`))
+	c.LosslessPayload(table, body)
+	_, _ = WireKey(table, string(body))
+	if e := DecodeError("x", 500, body); len(e.Message) > maxMessage || len(e.Code) > maxMessage || !utf8.ValidString(e.Message) {
+		t.Fatalf("an unbounded message from %q", body)
+	}
+	_, _ = c.DecodeConnect(body)
+	_ = c.DecodeError("x", 409, body)
+	_ = c.DecodeSnapshotError("x", 409, body, SnapshotBounds{})
 }

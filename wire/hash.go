@@ -86,3 +86,31 @@ func (h *rowHash) Reset() {
 	h.buf = h.buf[:0]
 	h.rows = 0
 }
+
+// bundleHash hashes the rows of a bundle. Both contracts name the same members in the same order, which is the one that
+// their canonical forms sort them into.
+type bundleHash struct {
+	rowHash
+	appendInt func(dst []byte, v int64) []byte // how a number is spelled
+}
+
+// Add adds the next row. A payload that is no JSON object is a *ProtocolError, after which only Reset is useful.
+func (h *bundleHash) Add(r *Row) error {
+	ordinal := h.rows
+	h.begin()
+	h.key(`{"key":`, r.Key)
+	h.string(`,"op":`, string(r.Op))
+	if r.Op == OpDelete {
+		h.buf = append(h.buf, `,"payload":null`...)
+	} else if fault := h.object(`,"payload":`, r.Payload); fault != "" {
+		return &ProtocolError{Operation: "bundle hash", Table: r.Schema + "." + r.Table, Reason: "a payload with " + fault}
+	}
+	h.buf = append(h.buf, `,"row_ordinal":`...)
+	h.buf = h.appendInt(h.buf, ordinal)
+	h.buf = append(h.buf, `,"row_version":`...)
+	h.buf = h.appendInt(h.buf, r.RowVersion)
+	h.string(`,"schema":`, r.Schema)
+	h.string(`,"table":`, r.Table)
+	h.end()
+	return nil
+}

@@ -35,10 +35,13 @@ func (e *HTTPError) decode(body []byte) bool {
 		case c == '{' && string(name) == "conflict":
 			conflict = d.skip()
 		case string(name) == "required_byte_count":
-			text := d.skip()
-			if n, ok := canonicalInt(text); ok && n > 0 {
-				e.RequiredByteCount = n
-			}
+			d.positive(&e.RequiredByteCount)
+		case string(name) == "actual":
+			d.positive(&e.SessionLimit.Actual)
+		case string(name) == "limit":
+			d.positive(&e.SessionLimit.Limit)
+		case c == '"' && string(name) == "dimension":
+			e.SessionLimit.Dimension = boundedText(d.text())
 		default:
 			d.skip()
 		}
@@ -50,6 +53,13 @@ func (e *HTTPError) decode(body []byte) bool {
 		e.Conflict = decodeConflict(conflict)
 	}
 	return true
+}
+
+// positive reads a positive integer; whatever else comes leaves dst alone.
+func (d *decoder) positive(dst *int64) {
+	if n, ok := canonicalInt(d.skip()); ok && n > 0 {
+		*dst = n
+	}
 }
 
 // decodeConflict returns nil for a conflict that is not well formed.

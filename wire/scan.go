@@ -8,6 +8,9 @@ import (
 // maxDepth bounds the nesting of a document, so that no answer can exhaust the stack.
 const maxDepth = 128
 
+// twice is the fault of a document in which an object has one member twice.
+const twice = "duplicate_object_member: an object member that comes twice"
+
 // scanner reads one JSON document (RFC 8259) from a byte slice without allocating. It is stricter than
 // encoding/json where a lenient reading would change content: invalid UTF-8 and unpaired surrogates are faults, not
 // replacement characters.
@@ -77,7 +80,7 @@ func (s *scanner) open(bracket byte, what string) bool {
 		return false
 	}
 	if s.depth == maxDepth {
-		s.fail("nesting deeper than 128 levels")
+		s.fail("excessive_nesting: deeper than 128 levels")
 		return false
 	}
 	s.depth++
