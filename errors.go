@@ -57,6 +57,11 @@ type (
 	HTTPError = wire.HTTPError
 	// UnsupportedContractError is a server that speaks a dialect which this version of the client does not.
 	UnsupportedContractError = wire.UnsupportedContractError
+	// ContractChangedError is a server that speaks another dialect than before while a push in the old one is under way, or
+	// whose answers belong to another dialect than its capabilities told.
+	ContractChangedError = wire.ContractChangedError
+	// RequestHashError is met as the cause of a SourceSequenceMismatchError.
+	RequestHashError = wire.RequestHashError
 )
 
 // Requests fail.

@@ -112,6 +112,7 @@ func TestEveryErrorSaysWhetherToTryAgain(t *testing.T) {
 		&oversqlite.RetryExhaustedError{}, &oversqlite.SnapshotExpiredError{}, &oversqlite.SourceRecoveryRequiredError{},
 		&oversqlite.SourceReplacementDivergedError{}, &oversqlite.SourceSequenceMismatchError{}, &oversqlite.StableBehindError{},
 		&oversqlite.TableContractMismatchError{}, &oversqlite.UnsupportedContractError{}, &oversqlite.ValueError{},
+		&oversqlite.ContractChangedError{}, &oversqlite.RequestHashError{},
 	} {
 		if text := err.Error(); !strings.HasPrefix(text, "oversqlite: ") {
 			t.Errorf("%T: %q", err, text)

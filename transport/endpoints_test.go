@@ -392,7 +392,7 @@ func (c *requestCase) minimalAnswer() string {
 	case "snapshotSession", "sourceReplacement":
 		return `{"snapshot_id":"snapshot-fixture","snapshot_bundle_seq":6,"row_count":0,"byte_count":0,"expires_at":"2099-01-01T00:00:00Z"}`
 	case "snapshotChunk":
-		return `{"snapshot_id":"` + c.Args.SnapshotID + `","snapshot_bundle_seq":` + n(c.Args.SnapshotBundleSeq) + `,"rows":[],"next_row_ordinal":` + n(c.Args.AfterRowOrdinal) + `,"has_more":false,"byte_count":0}`
+		return `{"snapshot_id":"` + c.Args.SnapshotID + `","snapshot_bundle_seq":` + n(c.Args.SnapshotBundleSeq) + `,"rows":[],"next_row_ordinal":` + n(c.Args.AfterRowOrdinal) + `,"has_more":false}`
 	default:
 		return ""
 	}
