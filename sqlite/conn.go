@@ -21,6 +21,9 @@ type conn struct {
 	broken bool
 	// triggersOff: no trigger fires for what is written.
 	triggersOff bool
+
+	canFreeze bool      // the functions of freezing are there
+	freezing  *freezing // what they serve; nil outside of a Freeze
 }
 
 // stmt returns the prepared statement for sql, preparing it on first use. It is reset and has no bindings. sql must
@@ -53,7 +56,7 @@ func (c *conn) close() (err error) {
 	defer recoverTo(&err) // what a panic left behind may panic again
 	c.forget()
 	err = c.raw.Close()
-	c.raw, c.broken = nil, false
+	c.raw, c.broken, c.canFreeze = nil, false, false
 	return err
 }
 

@@ -93,11 +93,11 @@ type freezing struct {
 	bytes int64                    // of wire payloads so far
 	cut   bool                     // a bound was met
 
-	batch   [batchRows]frozenText // rows that are not in the outbox yet
-	filled  int
-	insert  batched
-	wireKey []byte       // scratch
-	row     wire.PushRow // the row in work
+	g         freezeGroup // in work
+	deletions bool        // its deletions are
+	fenced    *fence
+	last      taken
+	fault     error // what a function of the connection came upon
 }
 
 // leaveStuck collects the intents with a shadow, which stay dirty. It returns false when one of them has a conflict
@@ -173,7 +173,7 @@ func (f *freezing) leave() error {
 	if err != nil {
 		return err
 	}
-	_, err = c.each(`SELECT table_name, key_json FROM _sync_outbox_rows ORDER BY schema_name, table_name, key_json`, func(s *sqlite3.Stmt) error {
+	_, err = c.each(`SELECT table_name, key_json FROM _sync_outbox_rows ORDER BY key_json`, func(s *sqlite3.Stmt) error {
 		return errors.Join(gone.BindText(1, f.db.cfg.Schema), gone.BindRawText(2, s.ColumnRawText(0)), gone.BindRawText(3, s.ColumnRawText(1)), gone.Exec())
 	})
 	return errors.Join(err, gone.ClearBindings())

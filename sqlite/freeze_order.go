@@ -38,23 +38,53 @@ func (db *DB) freezeGroups() (groups []freezeGroup) {
 	return groups
 }
 
-// query selects the group's upserts or deletions in order: index of the table, key, base, payload, whether the server
-// has the row, ordinal. The + keeps SQLite from reading by key, which it would have to sort: a bundle costs what it
-// takes, however much is behind it.
-func (g freezeGroup) query(deletions bool) string {
-	which := make([]string, len(g.tables))
+// filter is the condition on a dirty row that it is one of the group's upserts or deletions.
+func (g freezeGroup) filter(schema string, deletions bool) string {
 	names := make([]string, len(g.tables))
 	for i, t := range g.tables {
-		which[i] = fmt.Sprintf(` WHEN %s THEN %d`, literal(t.Name), i)
 		names[i] = literal(t.Name)
 	}
-	condition := `d.op <> 'DELETE'`
+	op := `d.op <> 'DELETE'`
 	if deletions {
-		condition = `d.op = 'DELETE'`
+		op = `d.op = 'DELETE'`
 	}
-	return fmt.Sprintf(`SELECT CASE d.table_name%s END, d.key_json, d.base_row_version, d.payload, d.base_row_version > 0 AND EXISTS (
-  SELECT 1 FROM _sync_row_state r WHERE r.schema_name = d.schema_name AND r.table_name = d.table_name AND r.key_json = d.key_json AND r.deleted = 0), d.dirty_ordinal
+	return fmt.Sprintf(`+d.schema_name = %s AND +d.table_name IN (%s) AND %s`, schema, strings.Join(names, `, `), op)
+}
+
+// next answers from which ordinal on, not below ?1, there are rows again.
+func (g freezeGroup) next(deletions bool) string {
+	const first = `SELECT MIN(dirty_ordinal) FROM _sync_dirty_rows WHERE dirty_ordinal >= ?1`
+	if deletions {
+		return first + ` AND op = 'DELETE'`
+	}
+	return first
+}
+
+// move puts the group's upserts or deletions with ordinals from ?2 to ?3 into the outbox, in order, as far as they go.
+// Nothing is asked of _sync_freeze about other rows, and nothing may sort between it and _sync_frozen.
+//
+// An update is one of a row that the server has, as the triggers know it and whatever changes row states keeps it. Only an
+// insert may have become an update: the row came back, on a base that is its tombstone's version or not.
+func (g freezeGroup) move(deletions bool) string {
+	which := make([]string, len(g.tables))
+	for i, t := range g.tables {
+		which[i] = fmt.Sprintf(` WHEN %s THEN %d`, literal(t.Name), i)
+	}
+	live := `(d.base_row_version > 0 AND (d.op = 'UPDATE' OR EXISTS (
+  SELECT 1 FROM _sync_row_state r WHERE r.schema_name = d.schema_name AND r.table_name = d.table_name AND r.key_json = d.key_json AND r.deleted = 0)))`
+	op := `CASE WHEN ` + live + ` THEN 'UPDATE' ELSE 'INSERT' END`
+	payloads := fmt.Sprintf(`COALESCE(_sync_frozen(%d), d.payload), _sync_frozen(%d)`, frozenLocal, frozenWire)
+	among := `d.dirty_ordinal BETWEEN ?2 AND ?3`
+	if deletions {
+		live, op, payloads = `0`, `'DELETE'`, `NULL, NULL`
+		among += ` AND d.op = 'DELETE'`
+	}
+	// OR FAIL: a row that is refused ends the transaction anyway, and SQLite need not be able to undo half a statement.
+	return fmt.Sprintf(`INSERT OR FAIL INTO _sync_outbox_rows
+  (source_bundle_id, row_ordinal, schema_name, table_name, key_json, wire_key_json, op, base_row_version, local_payload, wire_payload)
+SELECT ?1, _sync_frozen(%d), d.schema_name, d.table_name, d.key_json, COALESCE(_sync_frozen(%d), d.key_json), %s, d.base_row_version, %s
 FROM _sync_dirty_rows d
-WHERE +d.schema_name = ? AND +d.table_name IN (%s) AND %s
-ORDER BY d.dirty_ordinal`, strings.Join(which, ``), strings.Join(names, `, `), condition)
+WHERE %s AND CASE WHEN %s
+  THEN _sync_freeze(CASE d.table_name%s END, d.key_json, d.base_row_version, %s, d.payload, d.dirty_ordinal) ELSE 0 END
+ORDER BY d.dirty_ordinal`, frozenOrdinal, frozenKey, op, payloads, among, g.filter(`?4`, deletions), strings.Join(which, ``), live)
 }

@@ -22,8 +22,9 @@ const (
 //
 // Tables that are looked up by key and rewritten row by row are WITHOUT ROWID: one B-tree instead of two. Not so
 // _sync_dirty_rows, which is filled row by row by the triggers: keys are random, so that its rows, which are wide, are
-// better appended, in the order of their ordinals, than sorted in. The conditions on op are spelled out because IN with
-// a list of three builds a temporary B-tree for every row.
+// better appended, in the order of their ordinals, than sorted in; nor _sync_outbox_rows, which is filled in its own order:
+// one push is in flight at a time, so that row_ordinal alone is its key. The conditions on op are spelled out because IN
+// with a list of three builds a temporary B-tree for every row.
 var metadata = []string{
 	`CREATE TABLE IF NOT EXISTS _sync_source_state (
   source_id TEXT NOT NULL PRIMARY KEY,
@@ -93,7 +94,7 @@ var metadata = []string{
 )`,
 	`CREATE TABLE IF NOT EXISTS _sync_outbox_rows (
   source_bundle_id INTEGER NOT NULL,
-  row_ordinal INTEGER NOT NULL,
+  row_ordinal INTEGER NOT NULL PRIMARY KEY,
   schema_name TEXT NOT NULL,
   table_name TEXT NOT NULL,
   key_json TEXT NOT NULL,
@@ -101,10 +102,10 @@ var metadata = []string{
   op TEXT NOT NULL CHECK (op = 'INSERT' OR op = 'UPDATE' OR op = 'DELETE'),
   base_row_version INTEGER NOT NULL DEFAULT 0,
   local_payload TEXT,
-  wire_payload TEXT,
-  PRIMARY KEY (source_bundle_id, row_ordinal)
+  wire_payload TEXT
 )`,
-	`CREATE INDEX IF NOT EXISTS idx_sync_outbox_rows_key ON _sync_outbox_rows (schema_name, table_name, key_json)`,
+	// The key comes first: it alone tells rows apart, and schema and table are nearly always the same.
+	`CREATE INDEX IF NOT EXISTS idx_sync_outbox_rows_key ON _sync_outbox_rows (key_json, table_name, schema_name)`,
 	`CREATE TABLE IF NOT EXISTS _sync_snapshot_stage (
   snapshot_id TEXT NOT NULL,
   row_ordinal INTEGER NOT NULL,

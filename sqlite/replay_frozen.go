@@ -96,7 +96,7 @@ func (db *DB) predicts(c wire.Contract, box local.Outbox, meta *wire.BundleMeta)
 // are put onto v with the frozen image as their base row.
 func (db *DB) settleFrozen(v int64) error {
 	if err := db.conn.run(`INSERT INTO _sync_row_state (schema_name, table_name, key_json, row_version, deleted)
-SELECT schema_name, table_name, key_json, ?, op = 'DELETE' FROM _sync_outbox_rows WHERE true ORDER BY schema_name, table_name, key_json
+SELECT schema_name, table_name, key_json, ?, op = 'DELETE' FROM _sync_outbox_rows WHERE true ORDER BY key_json
 ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
   row_version = excluded.row_version, deleted = excluded.deleted, updated_at = excluded.updated_at`, v); err != nil {
 		return err

@@ -33,7 +33,7 @@ func (db *DB) requeueOutbox() error {
 	}
 	if err := db.conn.run(`INSERT OR FAIL INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
 SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, row_ordinal + ? FROM _sync_outbox_rows WHERE true
-ORDER BY source_bundle_id, row_ordinal
+ORDER BY row_ordinal
 ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
   base_row_version = excluded.base_row_version, dirty_ordinal = excluded.dirty_ordinal`, from); err != nil {
 		return err

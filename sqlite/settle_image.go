@@ -22,6 +22,7 @@ type image struct {
 	local *wire.LocalDecoder
 	other *wire.LocalDecoder // a second one: comparing needs both rows at once
 	wire  wire.RowDecoder
+	key   *wire.KeyReader
 }
 
 // newImages returns images of a contract; nil will do where nothing in wire form is met.
@@ -32,7 +33,7 @@ func newImages(contract wire.Contract) *images {
 func (im *images) of(t *table) *image {
 	i := im.tables[t]
 	if i == nil {
-		i = &image{local: wire.NewLocalDecoder(&t.Table), other: wire.NewLocalDecoder(&t.Table)}
+		i = &image{local: wire.NewLocalDecoder(&t.Table), other: wire.NewLocalDecoder(&t.Table), key: wire.NewKeyReader(&t.Table)}
 		if im.contract != nil {
 			i.wire = im.contract.NewRowDecoder(&t.Table)
 		}

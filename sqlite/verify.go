@@ -40,6 +40,8 @@ func violations() []violation {
 		rule("an intent's base is not the version its row stands on", "_sync_dirty_rows", `r.base_row_version <> `+stands),
 		rule("an intent's base is not the version its row stands on", "_sync_outbox_rows", `r.base_row_version <> `+stands),
 		rule("an intent's base is not the version its row stands on", "_sync_quarantine", `r.base_row_version <> `+stands),
+		rule("an update of a row that the server is not known to have", "_sync_dirty_rows", `r.op = 'UPDATE' AND NOT EXISTS (
+  SELECT 1 FROM _sync_row_state x WHERE `+sameKey+` AND x.deleted = 0)`),
 		rule("a shadow without an intent", "_sync_shadow", `NOT `+isIntent),
 		rule("a shadow that is not newer than what stands here", "_sync_shadow", `r.row_version > 0 AND r.row_version < `+stands),
 		rule("a shadow with content and deleted, or neither", "_sync_shadow", `(r.payload IS NULL) <> (r.deleted = 1)`),
