@@ -14,8 +14,7 @@ const (
 	bulkRows = 20_000
 	// bulkBytes is how many bytes of payload a push must be allowed to have for that.
 	bulkBytes = 4 << 20
-	// freezeWindow is how many ordinals a statement looks through. A push whose bound is met looks at no more rows
-	// beyond it.
+	// freezeWindow is how many ordinals a statement looks through at least.
 	freezeWindow = 1000
 )
 
@@ -103,7 +102,7 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 		if !more {
 			return nil
 		}
-		last := from + min(freezeWindow-1, math.MaxInt64-from)
+		last := math.MaxInt64 - max(0, math.MaxInt64-f.window()-from) // what from + window is, short of the largest
 		err := f.db.conn.run(move, f.box.SourceBundleID, from, last, f.db.cfg.Schema)
 		switch {
 		case f.fault != nil:
@@ -116,6 +115,24 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 		from = last + 1
 	}
 	return nil
+}
+
+// window is how many ordinals the next statement looks through: about as many as it takes to meet a bound, since a push
+// is to cost what it takes, however much is behind it. One statement for all is best: SQLite keeps what a further one
+// would need to be undone, as it calls functions, and that is every page written before it that leaves the cache.
+func (f *freezing) window() int64 {
+	rows := int64(math.MaxInt64)
+	if f.req.MaxRows > 0 {
+		rows = f.req.MaxRows - f.box.RowCount + 1
+	}
+	if f.req.MaxBytes > 0 {
+		fit := int64(0)
+		if f.bytes > 0 {
+			fit = int64(float64(f.req.MaxBytes-f.bytes)/float64(f.bytes)*float64(f.box.RowCount)) + 1
+		}
+		rows = min(rows, fit)
+	}
+	return max(rows, freezeWindow)
 }
 
 // has reports whether a table of the group has a dirty row.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -24,6 +25,11 @@ func TestK11_WireKeys(t *testing.T) {
 	}{
 		{textKey, `{"id":"a\"é\u0001"}`, "a\"é\x01", "", ""},
 		{textKey, `{"id":""}`, "", "", ""},
+		{textKey, `{"id":"plain"}`, "plain", "", ""},
+		{textKey, `{"id":"é"}`, "é", "", ""},
+		{textKey, `{"id":"\u0061"}`, "a", "", ""},
+		{textKey, `{"id": "a"}`, "a", "", ""},
+		{textKey, `{"id":"a\"}`, "", "", "a string without end"},
 		{textKey, `{"id":"a\u0000"}`, "", "nul_in_text", ""},
 		{textKey, "{\"id\":\"\xff\"}", "", "invalid_utf8", ""},
 		{textKey, `{"id":5}`, "", "storage_class", ""},
@@ -43,6 +49,10 @@ func TestK11_WireKeys(t *testing.T) {
 		{integerKey, `{"id":"5"}`, "", "storage_class", ""},
 	} {
 		key, err := WireKey(c.table, c.local)
+		read, same, readErr := NewKeyReader(c.table).Read([]byte(c.local))
+		if read != key || fmt.Sprint(readErr) != fmt.Sprint(err) || same != (err == nil && string(AppendWireKeyJSON(nil, key)) == c.local) {
+			t.Errorf("%s: a reader answers %v, %v, %v", c.local, read, same, readErr)
+		}
 		var value *ValueError
 		var form *LocalFormError
 		switch {
