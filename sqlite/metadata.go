@@ -114,8 +114,7 @@ var metadata = []string{
   key_json TEXT NOT NULL,
   row_version INTEGER NOT NULL,
   payload TEXT NOT NULL,
-  PRIMARY KEY (snapshot_id, row_ordinal),
-  UNIQUE (snapshot_id, schema_name, table_name, key_json)
+  PRIMARY KEY (snapshot_id, row_ordinal)
 ) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS _sync_managed_tables (
   schema_name TEXT NOT NULL,

@@ -36,7 +36,7 @@ func (db *DB) clearStage() error {
 
 // StageSnapshotPage stores the rows that follow the first after rows of a snapshot. Everything about a row that can be
 // checked without the others is checked here: its table, its key, that its payload can be decoded and holds that key.
-// Pages may come in any order and more than once; CompleteStage finds holes.
+// Pages may come in any order and more than once; CompleteStage finds holes, and ApplySnapshot a key that comes twice.
 //
 // Errors: *wire.ProtocolError for rows the contract does not allow; *local.DatabaseError when another session is
 // being staged.
@@ -52,15 +52,17 @@ func (db *DB) StageSnapshotPage(ctx context.Context, session wire.SnapshotSessio
 		if after < 0 || after+int64(len(rows)) > session.RowCount {
 			return &wire.ProtocolError{Operation: "snapshot page", Reason: "more rows than the session announced"}
 		}
+		// Nothing is looked for by key while rows come in, so there is no index on keys; see stageKeyIndex.
+		if err := db.conn.run(`DELETE FROM _sync_snapshot_stage WHERE snapshot_id = ? AND row_ordinal BETWEEN ? AND ?`, session.ID, after+1, after+int64(len(rows))); err != nil {
+			return err
+		}
 		stage := batched{c: db.conn, build: func(n int) string {
-			return `INSERT INTO _sync_snapshot_stage (snapshot_id, row_ordinal, schema_name, table_name, key_json, row_version, payload) VALUES ` +
-				repeat(n, func(i int) string { return `(?1, ` + parameters(2+6*i, 6) + `)` }) +
-				` ON CONFLICT (snapshot_id, row_ordinal) DO UPDATE SET schema_name = excluded.schema_name, table_name = excluded.table_name,
-  key_json = excluded.key_json, row_version = excluded.row_version, payload = excluded.payload`
+			return `INSERT OR FAIL INTO _sync_snapshot_stage (snapshot_id, row_ordinal, schema_name, table_name, key_json, row_version, payload) VALUES ` +
+				repeat(n, func(i int) string { return `(?1, ` + parameters(2+6*i, 6) + `)` })
 		}}
 		defer stage.clear()
 		a := applier{db: db, contract: c, plans: map[*table]*plan{}}
-		err = stage.exec(len(rows), func(s *sqlite3.Stmt, slot, i int) error {
+		return stage.exec(len(rows), func(s *sqlite3.Stmt, slot, i int) error {
 			r := &rows[i]
 			keyJSON, err := a.checkSnapshotRow(r, session.BundleSeq)
 			if err != nil {
@@ -78,10 +80,6 @@ func (db *DB) StageSnapshotPage(ctx context.Context, session wire.SnapshotSessio
 			}
 			return nil
 		})
-		if isUnique(err) {
-			return &wire.ProtocolError{Operation: "snapshot page", Reason: "a row that comes twice", Err: err}
-		}
-		return err
 	})
 }
 

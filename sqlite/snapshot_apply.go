@@ -45,7 +45,16 @@ func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.S
 			return nil, err
 		}
 		defer s.a.close()
-		if collision, err = s.apply(); collision != nil {
+		if s.a.intents && s.op.Kind != local.RemoteReplace {
+			err = s.indexed(func() (err error) { collision, err = s.apply(); return err })
+		} else {
+			collision, err = s.apply()
+		}
+		if twice := s.twice(err, collision); twice != nil {
+			collision = nil
+			return nil, twice
+		}
+		if collision != nil {
 			return nil, errCollision // rolls back
 		}
 		out = s.out
