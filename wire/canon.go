@@ -23,6 +23,7 @@ type canonicaliser struct {
 	nodes   []node
 	order   []int  // scratch: name nodes of the objects being written
 	fault   string // what no scanner can know: a number out of range, a name that comes twice
+	shape   shape
 }
 
 // dialect is how one contract spells the leaves of canonical JSON.
@@ -41,6 +42,11 @@ var classicDialect = dialect{
 // append appends the canonical form of an object. The second result says what is wrong with it, "" when nothing is.
 func (c *canonicaliser) append(dst, object []byte) ([]byte, string) {
 	c.s.reset(object)
+	if out, ok := c.familiar(dst, object); ok {
+		c.shape.missed = 0
+		return out, ""
+	}
+	c.s.reset(object)
 	c.nodes = c.nodes[:0]
 	c.order = c.order[:0]
 	c.fault = ""
@@ -51,7 +57,9 @@ func (c *canonicaliser) append(dst, object []byte) ([]byte, string) {
 	if c.s.end(); c.s.failed() {
 		return dst, c.s.reason()
 	}
-	dst = c.write(dst, 0)
+	if dst = c.write(dst, 0); c.fault == "" {
+		c.remember()
+	}
 	return dst, c.fault
 }
 
