@@ -174,7 +174,7 @@ func TestDirtyRowsOfAnotherLayout(t *testing.T) {
 			must(t, db.Close())
 			plain(t, cfg.Path, `CREATE TABLE kept AS SELECT * FROM _sync_dirty_rows; DROP TABLE _sync_dirty_rows; CREATE TABLE _sync_dirty_rows (key_json TEXT NOT NULL, schema_name TEXT NOT NULL,
   table_name TEXT NOT NULL, op TEXT NOT NULL, base_row_version INTEGER NOT NULL, payload TEXT, dirty_ordinal INTEGER NOT NULL DEFAULT 0, updated_at TEXT NOT NULL`+layout+`;
-INSERT INTO _sync_dirty_rows SELECT key_json, schema_name, table_name, op, base_row_version, payload, (dirty_ordinal + 3) / 2, updated_at FROM kept; DROP TABLE kept`)
+INSERT INTO _sync_dirty_rows SELECT key_json, schema_name, table_name, CASE op WHEN 'INSERT' THEN 'UPDATE' ELSE op END, base_row_version, payload, (dirty_ordinal + 3) / 2, updated_at FROM kept; DROP TABLE kept`)
 			want[0], want[1] = want[1], want[0] // of those that share an ordinal the one with the lesser key
 			for range 2 {
 				db = mustOpen(t, cfg)
