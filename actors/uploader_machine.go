@@ -287,15 +287,15 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.finish(messages.PushNoChange, nil)
 		return
 	}
-	m.left = 2 * s.Pending.Dirty
+	m.left = 2 * (s.Pending.Dirty + s.Outbox.RowCount)
 	switch s.Outbox.State {
 	case local.OutboxPrepared:
 		// What was written while this outbox was in flight follows in the same run.
-		m.more = m.left > 0
+		m.more = s.Pending.Dirty > 0
 		m.create()
 	case local.OutboxCommittedRemote:
 		// Whether the commit was answered or only inferred is not on disk: take it for inferred.
-		m.more, m.inferred = m.left > 0, true
+		m.more, m.inferred = s.Pending.Dirty > 0, true
 		m.committedBefore, m.committed = m.committed, true
 		m.bundle = wire.BundleMeta{
 			Seq: s.Outbox.RemoteSeq, SourceID: s.Outbox.SourceID, SourceBundleID: s.Outbox.SourceBundleID,

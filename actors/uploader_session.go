@@ -46,7 +46,6 @@ func (m *uploadMachine) created(r wire.CreatePushResponse) {
 		// with whatever the application has changed since.
 		m.requeued = true
 		m.more = false
-		m.left += 2 * m.outbox.RowCount
 		m.giveUpSession()
 		m.expect(pushRequeueing, messages.RequeueOutbox{})
 	default:
@@ -300,6 +299,11 @@ func (m *uploadMachine) proved(r messages.FrozenReplay) {
 	if r.Proved {
 		m.replayed(r.Replayed)
 		return
+	}
+	if m.inferred {
+		// Rows of which the server made something else than was sent are intents again after the replay. They were pending
+		// when the call was made, so they go with it.
+		m.more = m.left > 0
 	}
 	l := m.link.Limits
 	m.pageRows = within(m.limits.CommittedRows, l.DefaultRowsPerCommittedBundleChunk, defaultRows, l.MaxRowsPerCommittedBundleChunk)
