@@ -26,8 +26,15 @@ const (
 	counter   = "c0000000-0000-4000-8000-00000000000c"
 )
 
-// TestMain turns the test binary into the process that TestKill kills.
+// TestMain turns the test binary into a process that TestKill or TestCrashMatrix kills.
 func TestMain(m *testing.M) {
+	if order := os.Getenv(crashEnv); order != "" {
+		if err := crashChild(order); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if args := os.Getenv(childEnv); args != "" {
 		if err := syncInALoop(strings.Split(args, "\x1f")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
