@@ -36,7 +36,7 @@ func appendSized[T string | []byte](b []byte, v T) []byte {
 // nextStaged reads the row at the start of b, into which the row's slices point, and returns what follows it. ok is
 // false when there is no whole row.
 func nextStaged(b []byte) (r staged, rest []byte, ok bool) {
-	op, b, ok := nextSized(b)
+	op, b, _ := nextSized(b) // nil, which is no op, when there is none
 	if r.op = opOf(op); r.op == "" {
 		return r, nil, false
 	}
