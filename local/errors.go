@@ -8,16 +8,17 @@ import (
 // ErrClosed is the answer of a database that has been closed.
 var ErrClosed = errors.New("oversqlite: closed")
 
-// SourceReplacementDivergedError says that the server replaced the current source by another one than the id that was
-// reserved here. Nothing was changed.
+// SourceReplacementDivergedError says that the server has replaced the current source by another one than the id that
+// was reserved here: another copy of this database is in use. That is recorded, and local changes are kept; the next
+// rebuild leaves the current source alone and goes on under the reserved id.
 type SourceReplacementDivergedError struct{ Reserved, Server string }
 
 func (e *SourceReplacementDivergedError) Error() string {
-	return fmt.Sprintf("oversqlite: the server replaced this source by %s, reserved here is %s", e.Server, e.Reserved)
+	return fmt.Sprintf("oversqlite: the server replaced this source by %s, reserved here is %s: another copy of this database is in use; call Rebuild again, local changes are kept", e.Server, e.Reserved)
 }
 
-// Retryable reports false.
-func (e *SourceReplacementDivergedError) Retryable() bool { return false }
+// Retryable reports true: the next rebuild does not ask for the replacement.
+func (e *SourceReplacementDivergedError) Retryable() bool { return true }
 
 // ConfigError is a configuration that cannot work: of the engine, or of a table it is to sync. Nothing has been
 // created or changed.

@@ -143,7 +143,12 @@ type Restored struct {
 	DroppedLocalRows int64 // anonymous local intents dropped by a remote replace
 	Tables           TableSet
 	OutboxSettled    bool // a committed outbox was settled by the snapshot
+	// Rotated is set when the snapshot ended a source recovery: the database writes under another source now.
+	Rotated *Rotation
 }
+
+// Rotation tells which source has been replaced by which, and why.
+type Rotation struct{ From, To, Reason string }
 
 // ConflictTaken is the outcome of recording a push_conflict.
 type ConflictTaken struct {

@@ -47,6 +47,16 @@ const (
 	ReasonResume          = "resume"
 )
 
+// RecoveryReason reports whether reason is one of those for which a source is replaced.
+func RecoveryReason(reason string) bool {
+	switch reason {
+	case ReasonHistoryPruned, ReasonSourceSequenceOutOfOrder, ReasonSourceSequenceChanged, ReasonSourceRetired:
+		return true
+	default:
+		return false
+	}
+}
+
 // State is everything durable that decisions rest on, read in one transaction.
 type State struct {
 	Attachment         Attachment
@@ -84,7 +94,10 @@ type Operation struct {
 	Kind                OperationKind
 	TargetUserID        string
 	Reason              string
-	ReplacementSourceID string
+	ReplacementSourceID string // of source recovery: the id that is to follow the current source, never used before
+	// ReplacedBy is the id by which the server says it has replaced the current source, where that is another one than
+	// ReplacementSourceID: it belongs to another copy of this database.
+	ReplacedBy string
 	Stage               Stage
 }
 

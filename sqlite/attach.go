@@ -123,6 +123,9 @@ func (db *DB) clearOperation() error {
 	if err := db.conn.run(`DELETE FROM _sync_snapshot_stage`); err != nil {
 		return err
 	}
+	if err := db.clearEngineState(engineReplacedBy); err != nil {
+		return err
+	}
 	return db.conn.run(`UPDATE _sync_operation_state SET kind = 'none', target_user_id = '', reason = '', replacement_source_id = '', staged_snapshot_id = '',
   snapshot_bundle_seq = 0, snapshot_row_count = 0, snapshot_byte_count = 0, snapshot_stage_complete = 0`)
 }
@@ -253,61 +256,6 @@ func (db *DB) setRebuildGate(reason string) error {
 		return err
 	}
 	return db.conn.run(`UPDATE _sync_attachment_state SET rebuild_required = 1`)
-}
-
-// SetSourceRecovery records that the current source can push no more, and reserves the id of the one that is to
-// replace it: the one reserved before, else the one the server names, else a new one. A server that names another id
-// than the one reserved is answered with *local.SourceReplacementDivergedError, and nothing is changed. Durable.
-func (db *DB) SetSourceRecovery(ctx context.Context, reason, replacement string) error {
-	return db.write(ctx, "begin source recovery", durable, func() error { return db.setSourceRecovery(reason, replacement) })
-}
-
-// setSourceRecovery is SetSourceRecovery inside a transaction.
-func (db *DB) setSourceRecovery(reason, replacement string) error {
-	a, err := db.attachment()
-	if err != nil {
-		return err
-	}
-	op, err := db.operation()
-	if err != nil {
-		return err
-	}
-	reserved := ""
-	if op.Kind == local.SourceRecovery {
-		reserved = op.ReplacementSourceID
-	}
-	switch {
-	case a.Binding != local.Attached || op.Kind == local.RemoteReplace:
-		return fmt.Errorf("%w: it is not attached", errNotHere)
-	case reserved != "" && replacement != "" && reserved != replacement:
-		return &local.SourceReplacementDivergedError{Reserved: reserved, Server: replacement}
-	case replacement != "" && (!validSource(replacement) || replacement == a.CurrentSourceID):
-		return &wire.ProtocolError{Operation: "source recovery", Reason: "the replacement source the server names is no usable source id"}
-	}
-	id := reserved
-	if id == "" {
-		id = replacement
-	}
-	if id == "" {
-		id = uuid.NewString()
-	}
-	if err := db.reserveSource(id); err != nil {
-		return err
-	}
-	if err := db.conn.run(`UPDATE _sync_attachment_state SET rebuild_required = 1`); err != nil {
-		return err
-	}
-	return db.conn.run(`UPDATE _sync_operation_state SET kind = 'source_recovery', reason = ?, replacement_source_id = ?`, reason, id)
-}
-
-// validSource reports whether id can be the name of a source: visible ASCII.
-func validSource(id string) bool {
-	for _, c := range []byte(id) {
-		if c < 0x21 || c > 0x7e {
-			return false
-		}
-	}
-	return id != ""
 }
 
 // SetUploadBlocked records why uploads are held; nil records that they are not.

@@ -196,7 +196,7 @@ func TestAttachRefusesWhatMakesNoSense(t *testing.T) {
 	db := testDB(t, usersDDL, "users")
 	for name, err := range map[string]error{
 		"no user": db.AttachEmpty(t.Context(), " ", wire.ClassicContract), "no lease": db.AttachSeeding(t.Context(), "me", "", wire.ClassicContract),
-		"reset": db.ResetScope(t.Context(), "x"), "recovery": db.SetSourceRecovery(t.Context(), "r", ""),
+		"reset": db.ResetScope(t.Context(), "x"), "recovery": db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, ""),
 	} {
 		var bad *local.DatabaseError
 		if !errors.Is(err, errNotHere) || !errors.As(err, &bad) || bad.Operation == "" {
@@ -215,53 +215,6 @@ func TestAttachRefusesWhatMakesNoSense(t *testing.T) {
 	if err := db.ResetScope(t.Context(), current); !errors.Is(err, errNotHere) {
 		t.Errorf("reset to itself: %v", err)
 	}
-}
-
-func TestRebuildGateAndSourceRecovery(t *testing.T) {
-	t.Parallel()
-	db := attached(t)
-	must(t, db.SetRebuildGate(t.Context(), local.ReasonCheckpointAhead))
-	st := state(t, db)
-	same(t, "gate", []any{st.Attachment.RebuildRequired, st.Operation.Kind, st.Operation.Reason}, []any{true, local.NoOperation, local.ReasonCheckpointAhead})
-
-	must(t, db.SetSourceRecovery(t.Context(), local.ReasonSourceSequenceChanged, ""))
-	st = state(t, db)
-	reserved := st.Operation.ReplacementSourceID
-	same(t, "recovery", []any{st.Operation.Kind, st.Operation.Reason, reserved != "" && reserved != st.Attachment.CurrentSourceID}, []any{local.SourceRecovery, local.ReasonSourceSequenceChanged, true})
-	same(t, "reserved", number(t, db, `SELECT next_source_bundle_id FROM _sync_source_state WHERE source_id = ?`, reserved), int64(1))
-
-	must(t, db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, "")) // the reserved id wins
-	must(t, db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, reserved))
-	must(t, db.SetRebuildGate(t.Context(), local.ReasonResume)) // and its reason stays
-	st = state(t, db)
-	same(t, "recovery", []any{st.Operation.Reason, st.Operation.ReplacementSourceID}, []any{local.ReasonSourceRetired, reserved})
-
-	err := db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, "another")
-	var diverged *local.SourceReplacementDivergedError
-	if !errors.As(err, &diverged) || diverged.Reserved != reserved || diverged.Server != "another" || diverged.Retryable() {
-		t.Fatalf("got %v", err)
-	}
-	same(t, "state", state(t, db), st)
-	mustVerify(t, db)
-}
-
-func TestSourceRecoveryTakesTheServersId(t *testing.T) {
-	t.Parallel()
-	db := attached(t)
-	current := state(t, db).Attachment.CurrentSourceID
-	for _, id := range []string{"with space", "ü", current} {
-		var bad *wire.ProtocolError
-		if err := db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, id); !errors.As(err, &bad) {
-			t.Errorf("%q: %v", id, err)
-		}
-	}
-	asServer(t, db, `INSERT INTO _sync_source_state (source_id, next_source_bundle_id) VALUES ('used', 3)`)
-	if err := db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, "used"); !errors.Is(err, errNotHere) {
-		t.Errorf("used: %v", err)
-	}
-	same(t, "kind", state(t, db).Operation.Kind, local.NoOperation)
-	must(t, db.SetSourceRecovery(t.Context(), local.ReasonSourceRetired, "theirs"))
-	same(t, "replacement", state(t, db).Operation.ReplacementSourceID, "theirs")
 }
 
 func TestUploadBlockedIsKept(t *testing.T) {

@@ -12,6 +12,9 @@ import (
 // TakeConflict takes in that the server refused the push because of one of its rows: the server's image of that row
 // becomes its shadow, whatever shadow there was, and the outbox goes back to dirty. The source's next bundle id stays.
 //
+// An image older than the row's base means that the server was restored from a backup: the rebuild gate is set, and the
+// intent is made on nothing from here on.
+//
 // An image that is what was pushed means that the row had been committed after all: it is settled as a replay at the
 // server's version, and an edit made since goes on, on that version.
 //
@@ -77,6 +80,15 @@ func (db *DB) takeConflict(c *wire.Conflict) (out local.ConflictTaken, err error
 	}
 	if err := db.requeueOutbox(); err != nil {
 		return out, err
+	}
+	if image.version > 0 && image.version < frozen.base {
+		// Versions only grow: the server has lost the history in which the base was.
+		if err := db.loseBase(t, key); err != nil {
+			return out, err
+		}
+		if err := db.setRebuildGate(local.ReasonCheckpointAhead); err != nil {
+			return out, err
+		}
 	}
 	if err := db.setShadow(t, key, image); err != nil || !committed {
 		return out, err

@@ -9,12 +9,13 @@ const jcsContract = `jcs_uniform_numeric_strings_v1`
 
 // Names in _sync_engine_state.
 const (
-	engineContract         = "contract"          // wire.ContractName pinned for the attachment
-	engineFrozenContract   = "frozen_contract"   // wire.ContractName of the outbox rows
-	engineReattachRequired = "reattach_required" // "1": the server lost or reset the scope
-	engineKeepIntents      = "keep_intents"      // the user whose lease was lost: the next attach keeps the intents that are here
-	engineUploadBlocked    = "upload_blocked"    // JSON of local.Blocked
-	engineColumns          = "columns:"          // + table name: signature of its columns at the last open
+	engineContract         = "contract"           // wire.ContractName pinned for the attachment
+	engineFrozenContract   = "frozen_contract"    // wire.ContractName of the outbox rows
+	engineReattachRequired = "reattach_required"  // "1": the server lost or reset the scope
+	engineKeepIntents      = "keep_intents"       // the user whose lease was lost: the next attach keeps the intents that are here
+	engineUploadBlocked    = "upload_blocked"     // JSON of local.Blocked
+	engineReplacedBy       = "source_replaced_by" // the source by which the server has replaced the current one, when that is not the id reserved here
+	engineColumns          = "columns:"           // + table name: signature of its columns at the last open
 )
 
 // metadata is the DDL of the private tables. Names and columns of the family's tables are a contract with other

@@ -226,6 +226,15 @@ ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
   row_version = excluded.row_version, deleted = excluded.deleted, updated_at = excluded.updated_at`, t.Schema, t.Name, key, version, deleted)
 }
 
+// loseBase makes a dirty row one that was made on no version of the server's.
+func (db *DB) loseBase(t *table, key string) error {
+	if err := db.dropRowState(t, key); err != nil {
+		return err
+	}
+	return db.conn.run(`UPDATE _sync_dirty_rows SET base_row_version = 0, op = CASE WHEN payload IS NULL THEN 'DELETE' ELSE 'INSERT' END
+WHERE schema_name = ? AND table_name = ? AND key_json = ?`, t.Schema, t.Name, key)
+}
+
 func (db *DB) dropRowState(t *table, key string) error { return db.dropAt("_sync_row_state", t, key) }
 
 // dropIntent removes everything that a dirty row consists of.

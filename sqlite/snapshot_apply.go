@@ -24,9 +24,9 @@ const snapshotScratch = `CREATE TEMP TABLE IF NOT EXISTS _sync_intents (schema_n
 //   - Otherwise a rebuild that keeps the source: rows without an intent become exactly the snapshot; every intent stays,
 //     content and base, and the snapshot's row becomes its shadow. A committed outbox that the snapshot covers is
 //     settled. The checkpoint becomes the snapshot's and the rebuild gate is lifted.
+//   - While source recovery is pending the same, and the reserved source takes the place of the current one.
 //
 // When rows of the snapshot collide with intents the answer is a *local.CollisionError and nothing is changed.
-// While source recovery is pending it is a *local.DatabaseError: the source must be replaced with the snapshot.
 func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.SnapshotSession) (local.Restored, error) {
 	var (
 		out       local.Restored
@@ -94,9 +94,6 @@ func (s *snapshot) apply() (*local.Collision, error) {
 	}
 	s.out = local.Restored{BundleSeq: s.session.BundleSeq, Rows: n}
 	switch {
-	case s.op.Kind == local.SourceRecovery:
-		return nil, &local.DatabaseError{Operation: "apply snapshot", Path: s.db.cfg.Path,
-			Reason: "source recovery is pending: the source has to be replaced together with the snapshot; local changes are kept"}
 	case s.op.Kind == local.RemoteReplace:
 		return s.replace()
 	case !s.head.attached:
@@ -137,8 +134,19 @@ UNION SELECT table_name, key_json FROM _sync_outbox_rows UNION SELECT table_name
 
 // rebuild lays the snapshot down around the intents.
 func (s *snapshot) rebuild() (*local.Collision, error) {
-	box, seq := s.head.outbox, s.session.BundleSeq
-	if box.State == local.OutboxCommittedRemote && box.RemoteSeq <= seq {
+	box := s.head.outbox
+	covered, err := false, error(nil)
+	if box.State == local.OutboxCommittedRemote {
+		if covered, err = s.covers(box); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case box.State == local.OutboxCommittedRemote && !covered:
+		if err := s.db.uncommit(); err != nil {
+			return nil, err
+		}
+	case covered:
 		// Shadows are made anew below; so what the push committed needs no images here.
 		if err := s.db.settleFrozen(box.RemoteSeq); err != nil {
 			return nil, err
@@ -151,11 +159,21 @@ func (s *snapshot) rebuild() (*local.Collision, error) {
 	if err := s.gather(); err != nil {
 		return nil, err
 	}
+	if err := s.forgetLostBases(); err != nil {
+		return nil, err
+	}
 	if err := s.shadows(); err != nil {
 		return nil, err
 	}
 	if collision, err := s.fill(); collision != nil || err != nil {
 		return collision, err
+	}
+	if s.op.Kind == local.SourceRecovery {
+		r, err := s.db.rotate(s.op, s.a.contract.Name())
+		if err != nil {
+			return nil, err
+		}
+		s.out.Rotated = &r
 	}
 	return nil, s.finish()
 }

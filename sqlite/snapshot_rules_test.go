@@ -79,17 +79,6 @@ func TestRebuildAtTheVeryVersion(t *testing.T) {
 		same(t, "states", states(t, db), []string{"users u2 8 deleted"})
 		same(t, "a tombstone known to be one has no shadow", intents(t, db), []string{`users u2 INSERT on 8 {"id":"u2","name":"again"} state 8 deleted`})
 	})
-	t.Run("a snapshot older than an intent's base says nothing of it", func(t *testing.T) {
-		t.Parallel()
-		db := attachedDB(t, usersDDL, "users")
-		serverRow(t, db, "users", `'u1', 'replayed'`, 12) // ahead of the checkpoint
-		serverRow(t, db, "users", `'u2', 'replayed'`, 10)
-		exec(t, db, `UPDATE users SET name = 'mine'`)
-		restored(t, db, snap(t, db, 10, at(7, put("users", "u2", name("before")))))
-		same(t, "intents", intents(t, db), []string{
-			`users u1 UPDATE on 12 {"id":"u1","name":"mine"} state 12 base {"id":"u1","name":"replayed"}`,
-			`users u2 UPDATE on 10 {"id":"u2","name":"mine"} state 10 base {"id":"u2","name":"replayed"}`})
-	})
 }
 
 // TestRebuildOfRowsThatReferToEachOther: a snapshot brings its rows in any order.

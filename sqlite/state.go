@@ -142,6 +142,8 @@ func (db *DB) readEngineState(st *local.State) error {
 			if st.Attachment.Binding == local.Anonymous {
 				st.Attachment.UserID = value
 			}
+		case engineReplacedBy:
+			st.Operation.ReplacedBy = value
 		case engineUploadBlocked:
 			st.UploadBlocked = new(local.Blocked)
 			if err := json.Unmarshal([]byte(value), st.UploadBlocked); err != nil {
