@@ -57,7 +57,7 @@ func configuration(client *http.Client, system *actor.ActorSystem) []oversqlite.
 		},
 		{Contract: oversqlite.ContractAuto, PullPolicy: oversqlite.PullAroundDirty, PoisonPolicy: oversqlite.PoisonHold, Synchronous: oversqlite.SynchronousFull},
 		{Contract: oversqlite.ContractClassic, PullPolicy: oversqlite.PullStrict, PoisonPolicy: oversqlite.PoisonIsolate, Synchronous: oversqlite.SynchronousNormal},
-		{Contract: oversqlite.ContractUniform},
+		{Contract: oversqlite.ContractUniform, AutoRecover: true},
 	}
 }
 

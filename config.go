@@ -54,6 +54,11 @@ type Config struct {
 	// InvalidConflictResolutionError. Defaults to 30 seconds.
 	ResolveTimeout time.Duration
 
+	// AutoRecover has a call that finds the database's identity to be at its end on the server (SourceRecoveryReason)
+	// replace it and go on: Sync, PushPending, PullToStable and SyncThenDetach do it once a call. Otherwise they answer
+	// *SourceRecoveryRequiredError until Rebuild is called. Local changes are kept either way. Defaults to false: that
+	// a file was copied or restored is something an application may want to know before it pushes.
+	AutoRecover bool
 	// PullPolicy says what a pull does while local changes are pending. Defaults to PullAroundDirty.
 	PullPolicy PullPolicy
 
@@ -335,6 +340,7 @@ func (c *Config) options() (actors.Options, error) {
 		Client:      client,
 		ServerURL:   c.ServerURL,
 		StrictPulls: c.PullPolicy == PullStrict,
+		AutoRecover: c.AutoRecover,
 		Retry: actors.RetryConfig{
 			Initial: c.Retry.Initial, Max: c.Retry.Max, Multiplier: c.Retry.Multiplier,
 			Jitter: max(0, c.Retry.Jitter), MaxElapsed: max(0, c.Retry.MaxElapsed),

@@ -155,7 +155,12 @@ func (e *Engine) PullToStable(ctx context.Context) (RemoteSyncReport, error) {
 // Rebuild replaces the synced rows by a snapshot of the server's, in one transaction at the end. Local changes are kept,
 // those too that are made meanwhile. An interrupted rebuild is taken up by the next Sync, PullToStable or Rebuild.
 //
-// Errors: *SourceRecoveryRequiredError, *AuthError, *RetryExhaustedError, *ProtocolError, *HTTPError, *DatabaseError,
+// While a source recovery is pending (SourceInfo, *SourceRecoveryRequiredError) Rebuild also replaces the identity under
+// which the database writes, and nothing else does, unless Config.AutoRecover says so. Interrupted anywhere, it is to be
+// called again and goes on with the same new identity.
+//
+// Errors: *SourceReplacementDivergedError, after which the next call succeeds; *SourceRecoveryRequiredError when the fresh
+// identity is refused at once, *AuthError, *RetryExhaustedError, *ProtocolError, *HTTPError, *DatabaseError,
 // *OpenRequiredError, *AttachRequiredError, ErrClosed.
 func (e *Engine) Rebuild(ctx context.Context) (RemoteSyncReport, error) {
 	r, err := e.engine.Ask(ctx, actors.VerbRebuild, "")

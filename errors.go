@@ -119,7 +119,7 @@ type (
 	// this database writes is no longer valid on the server.
 	SourceRecoveryRequiredError = messages.SourceRecoveryRequiredError
 	// SourceReplacementDivergedError says that the server replaced this database's identity by another than the one
-	// reserved here.
+	// reserved here: another copy of the file is in use. The next Rebuild goes on under an identity of its own.
 	SourceReplacementDivergedError = messages.SourceReplacementDivergedError
 	// SourceSequenceMismatchError says that the server holds other content under the number of the push under way.
 	SourceSequenceMismatchError = messages.SourceSequenceMismatchError

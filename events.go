@@ -31,6 +31,9 @@ type Status struct {
 	Checkpoint int64
 	// RebuildRequired is set while the local state has to be rebuilt; the next sync does it.
 	RebuildRequired bool
+	// SourceRecovery is why the identity under which the database writes is at its end, and has to be replaced by Rebuild, or
+	// by the next sync with Config.AutoRecover; "" when it is not.
+	SourceRecovery SourceRecoveryReason
 	// UploadBlocked is why uploads are held back, nil when they are not. Downloads go on.
 	UploadBlocked *UploadBlocked
 	// UploadsPaused and DownloadsPaused are the application's own doing.
@@ -82,6 +85,7 @@ func publicStatus(s actors.Status) Status {
 		Phase: s.Phase, Reason: s.Reason, WaitingUntil: s.WaitingUntil, Attempt: s.Attempt,
 		LastProgressAt: s.LastProgressAt, LastError: s.LastError,
 		AttachedUser: s.AttachedUser, Checkpoint: s.Checkpoint, RebuildRequired: s.RebuildRequired,
+		SourceRecovery: SourceRecoveryReason(s.SourceRecovery),
 		Pending:       StatusPending{Rows: s.Pending.Rows, OldestAge: s.Pending.OldestAge(time.Now())},
 		UploadsPaused: s.UploadsPaused, DownloadsPaused: s.DownloadsPaused,
 		Failure: s.Failure,
@@ -93,8 +97,8 @@ func publicStatus(s actors.Status) Status {
 	return p
 }
 
-// Event is something that happened in an engine: one of StateChanged, ProgressMade, TablesChanged, BackoffScheduled and
-// ConflictResolved.
+// Event is something that happened in an engine: one of StateChanged, ProgressMade, TablesChanged, BackoffScheduled,
+// ConflictResolved and SourceRotated.
 type Event = actors.Event
 
 // Kind names the type of an Event.
@@ -107,6 +111,7 @@ const (
 	KindTablesChanged    = actors.KindTablesChanged
 	KindBackoffScheduled = actors.KindBackoffScheduled
 	KindConflictResolved = actors.KindConflictResolved
+	KindSourceRotated    = actors.KindSourceRotated
 )
 
 // The events.
@@ -124,6 +129,9 @@ type (
 	BackoffScheduled = actors.BackoffScheduled
 	// ConflictResolved tells that a conflict in Table was settled, and how: Resolution.
 	ConflictResolved = actors.ConflictResolved
+	// SourceRotated tells that the identity under which the database writes was replaced, From which To which, and for what
+	// Reason. Local changes were kept.
+	SourceRotated = actors.SourceRotated
 )
 
 // Cause is who changed a table.

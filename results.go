@@ -163,15 +163,20 @@ type SourceInfo struct {
 	SourceRecoveryReason   SourceRecoveryReason
 }
 
-// SourceRecoveryReason is why the identity under which a database writes is no longer valid. "" when it is valid.
+// SourceRecoveryReason is why the identity under which a database writes is no longer valid. "" when it is valid. As a rule
+// the file was copied, or restored from a backup, and the server knows more of its identity than it does itself.
 type SourceRecoveryReason string
 
 // The reasons of a source recovery.
 const (
-	SourceHistoryPruned      SourceRecoveryReason = local.ReasonHistoryPruned
+	// SourceHistoryPruned: what became of a push cannot be told any more.
+	SourceHistoryPruned SourceRecoveryReason = local.ReasonHistoryPruned
+	// SourceSequenceOutOfOrder: the server has seen fewer pushes than were made.
 	SourceSequenceOutOfOrder SourceRecoveryReason = local.ReasonSourceSequenceOutOfOrder
-	SourceSequenceChanged    SourceRecoveryReason = local.ReasonSourceSequenceChanged
-	SourceRetired            SourceRecoveryReason = local.ReasonSourceRetired
+	// SourceSequenceChanged: the server has another push under the same number.
+	SourceSequenceChanged SourceRecoveryReason = local.ReasonSourceSequenceChanged
+	// SourceRetired: the identity has been replaced on the server.
+	SourceRetired SourceRecoveryReason = local.ReasonSourceRetired
 )
 
 func attachResult(r actors.Result) AttachResult {
@@ -276,7 +281,9 @@ func sourceInfo(s *local.State) SourceInfo {
 	info := SourceInfo{CurrentSourceID: s.Attachment.CurrentSourceID, RebuildRequired: s.Attachment.RebuildRequired}
 	if s.Operation.Kind == local.SourceRecovery {
 		info.SourceRecoveryRequired = true
-		info.SourceRecoveryReason = SourceRecoveryReason(s.Operation.Reason)
+		if local.RecoveryReason(s.Operation.Reason) {
+			info.SourceRecoveryReason = SourceRecoveryReason(s.Operation.Reason)
+		}
 	}
 	return info
 }

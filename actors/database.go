@@ -25,7 +25,9 @@ type database interface {
 	Uninstall(ctx context.Context) error
 
 	SetRebuildGate(ctx context.Context, reason string) error
-	SetSourceRecovery(ctx context.Context, reason, replacement string) error
+	SetSourceRecovery(ctx context.Context, reason, replacedBy string) error
+	ReserveAnother(ctx context.Context) (string, error)
+	RotateSource(ctx context.Context, contract wire.ContractName) (local.Rotation, error)
 	SetUploadBlocked(ctx context.Context, blocked *local.Blocked) error
 
 	Settle(ctx context.Context, max int) (local.Settled, error)
@@ -81,7 +83,11 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 	case messages.SetRebuildGate:
 		return nil, db.SetRebuildGate(ctx, c.Reason)
 	case messages.SetSourceRecovery:
-		return nil, db.SetSourceRecovery(ctx, c.Reason, c.Replacement)
+		return nil, db.SetSourceRecovery(ctx, c.Reason, c.ReplacedBy)
+	case messages.ReserveAnother:
+		return db.ReserveAnother(ctx)
+	case messages.RotateSource:
+		return db.RotateSource(ctx, c.Contract)
 	case messages.SetUploadBlocked:
 		return nil, db.SetUploadBlocked(ctx, c.Blocked)
 

@@ -24,6 +24,8 @@ type Options struct {
 	ServerURL string
 	// Contract forces a dialect; "": whatever the server speaks.
 	Contract wire.ContractName
+	// AutoRecover replaces a source that is at its end in the call that finds it so, instead of waiting for a Rebuild.
+	AutoRecover bool
 	// StrictPulls refuses to pull while local changes are pending.
 	StrictPulls bool
 	Retry       RetryConfig

@@ -7,7 +7,7 @@ import (
 )
 
 // Event is something that happened in an engine, as its subscribers see it: one of StateChanged, Progressed,
-// TablesChanged, BackoffScheduled, ConflictResolved.
+// TablesChanged, BackoffScheduled, ConflictResolved, SourceRotated.
 type Event interface{ Kind() Kind }
 
 type (
@@ -44,5 +44,12 @@ type (
 	ConflictResolved struct {
 		Table      string
 		Resolution string // "accept_server", "keep_local" or "keep_merged"
+	}
+
+	// SourceRotated tells that the identity under which the database writes was at its end, and was replaced by a fresh
+	// one. Local changes were kept.
+	SourceRotated struct {
+		From, To string // opaque
+		Reason   string // a reason of source recovery
 	}
 )

@@ -28,6 +28,8 @@ const (
 	pullStaging                // StageSnapshotPage
 	pullCompleting             // CompleteStage
 	pullRestoring              // ApplySnapshot
+	pullReserving              // ReserveAnother
+	pullRotating               // RotateSource, because the snapshot collides with what cannot be pushed before it
 	pullEnding                 // the last command of a run, then it ends with an error
 )
 
@@ -67,6 +69,10 @@ type pullMachine struct {
 	session wire.SnapshotSession
 	open    bool // the server holds the session
 	voids   int
+
+	// Of a source recovery.
+	reserved  bool // another id has been reserved, the server did not take the first one
+	collision *local.Collision
 }
 
 func newPullMachine(limits Limits, strict bool, ref uint64) *pullMachine {
@@ -102,6 +108,7 @@ func (m *pullMachine) start(run messages.RunID, link messages.Link, oneShot, sna
 	}
 	m.run, m.link, m.oneShot, m.snapshot = run, link, oneShot, snapshot
 	m.applied, m.hasMore, m.target, m.voids, m.err = false, false, 0, 0, nil
+	m.reserved, m.collision = false, nil
 	m.bundles = m.mostBundles()
 	m.calm, m.patience, m.grown = 0, minPatience, false
 	m.emit(fxProgressed{})
@@ -166,6 +173,12 @@ func (m *pullMachine) take(o outcome) {
 		m.restore()
 	case pullRestoring:
 		m.restored(o.result.(local.Restored))
+	case pullReserving:
+		m.state.Operation.ReplacementSourceID = o.result.(string)
+		m.openSnapshot()
+	case pullRotating:
+		rotated := o.result.(local.Rotation)
+		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: m.collision, Rotated: &rotated})
 	case pullEnding:
 		m.fail(m.err)
 	}
@@ -195,6 +208,10 @@ func (m *pullMachine) loaded(s local.State) {
 	replacing := m.snapshot && s.Operation.Kind == local.RemoteReplace
 	if replacing {
 		m.resumeReplace(s.Operation.Stage)
+		return
+	}
+	if m.snapshot && s.Operation.Kind == local.SourceRecovery && s.Attachment.Binding == local.Attached && !s.ReattachRequired {
+		m.replaceSource()
 		return
 	}
 	if err := gateError(m.operation(), s); err != nil {
@@ -370,6 +387,8 @@ func (m *pullMachine) refusedWith(code string, err error) {
 		m.rebuild(local.ReasonCheckpointAhead)
 	case "scope_uninitialized", "scope_initializing":
 		m.failAfter(messages.RequireReattach{}, &messages.AttachRequiredError{Operation: m.operation(), Reason: code})
+	case "source_retired", "source_sequence_changed", "source_sequence_out_of_order":
+		m.recover(code, err)
 	default:
 		m.fail(runError(err))
 	}
@@ -429,7 +448,7 @@ func (m *pullMachine) finish(d messages.PullDone) {
 	m.closeSnapshot()
 	d.Run = m.run
 	m.report(d)
-	m.stage, m.state, m.err = pullIdle, local.State{}, nil
+	m.stage, m.state, m.err, m.collision = pullIdle, local.State{}, nil, nil
 	m.bundle, m.session = wire.BundleMeta{}, wire.SnapshotSession{}
 	m.rest()
 }

@@ -30,7 +30,7 @@ func (m *pullMachine) resumeReplace(s local.Stage) {
 func (m *pullMachine) openSnapshot() {
 	l := m.link.Limits
 	m.pageRows = within(m.limits.SnapshotRows, l.DefaultRowsPerSnapshotChunk, defaultRows, l.MaxRowsPerSnapshotChunk)
-	m.request(pullOpening, createSnapshotRequest{call: m.call()})
+	m.request(pullOpening, createSnapshotRequest{call: m.call(), replacement: m.replacement()})
 }
 
 // pageOn asks for the next page, or completes the stage. Pages are fetched in sequence: that is what a bounded stage
@@ -70,13 +70,18 @@ func (m *pullMachine) restore() {
 
 func (m *pullMachine) restored(r local.Restored) {
 	m.reportTables(messages.CauseSnapshot, r.Tables)
-	m.finish(messages.PullDone{Verdict: messages.PullSnapshot, Restored: &r})
+	m.finish(messages.PullDone{Verdict: messages.PullSnapshot, Restored: &r, Rotated: r.Rotated})
 }
 
 // notRestored handles a snapshot that is here but could not be applied. One that collides with local intents can be
-// applied once they are pushed; the gate stays.
+// applied once they are pushed; the gate stays. What is to be pushed needs a source that can push.
 func (m *pullMachine) notRestored(err error) {
 	var collision *local.CollisionError
+	if errors.As(err, &collision) && m.state.Operation.Kind == local.SourceRecovery {
+		m.collision = &collision.Collision
+		m.expect(pullRotating, messages.RotateSource{Contract: m.link.Contract})
+		return
+	}
 	if errors.As(err, &collision) {
 		m.finish(messages.PullDone{Verdict: messages.PullNeedsPush, Collision: &collision.Collision})
 		return
@@ -99,18 +104,10 @@ func (m *pullMachine) snapshotRefused(err error) {
 	switch f.Code {
 	case "snapshot_session_not_found", "snapshot_session_expired", "snapshot_session_forbidden":
 		m.stageVoid(err)
-	case "source_retired":
-		if m.state.Operation.Kind == local.RemoteReplace {
-			m.fail(err) // nothing of this source is pending: attaching again begins with another one
-			return
-		}
-		replacement := m.state.Operation.ReplacementSourceID
-		var refused *wire.HTTPError
-		if replacement == "" && errors.As(err, &refused) {
-			replacement = refused.ReplacedBySourceID
-		}
-		m.failAfter(messages.SetSourceRecovery{Reason: f.Code, Replacement: replacement},
-			&messages.SourceRecoveryRequiredError{Operation: m.operation(), Reason: f.Code})
+	case "source_retired", "source_sequence_changed", "source_sequence_out_of_order", "history_pruned":
+		m.recover(f.Code, err)
+	case "source_replacement_invalid":
+		m.notReplaceable(err)
 	case "scope_uninitialized", "scope_initializing":
 		if m.state.Operation.Kind == local.RemoteReplace {
 			m.fail(err)

@@ -51,30 +51,33 @@ var (
 		},
 		"fetch committed rows": {
 			"page n=2", "page n=1 more", "page n=0 next=-1 more", "fails with=large", "refused code=history_pruned",
-			"refused status=404 code=committed_bundle_not_found", "refused code=scope_uninitialized", "refused status=400 code=other", "later", "broken",
+			"refused status=404 code=committed_bundle_not_found", "refused code=scope_uninitialized", "refused code=source_retired", "refused status=400 code=other", "later", "broken",
 		},
 	}
 	pullAnswers = map[string][]string{
 		"LoadState": {
 			"state checkpoint=5", "state checkpoint=5 dirty=1", "state lease=L", "state committed=7", "state rebuild", "state reattach",
-			"state replace", "state replace=staged", "state recovery=source_retired", "fails", "fails with=busy",
+			"state replace", "state replace=staged", "state recovery=source_retired", "state recovery=source_retired reserved=fresh",
+			"state recovery=history_pruned reserved=fresh replacedby=o", "state recovery=bored", "fails", "fails with=busy",
 		},
 		"ApplyBundles":    {"applied checkpoint=7", "applied checkpoint=6 collision=7", "applied diverged", "applied foreign", "applied rebuild", "applied", "fails", "fails with=busy"},
 		"ApplyStaged":     {"applied checkpoint=6", "applied collision=6", "applied diverged", "applied foreign", "fails"},
 		"StageBundlePage": {"done", "fails"}, "SetRebuildGate": {"done", "fails", "fails with=busy"}, "BeginStage": {"done", "fails"},
-		"StageSnapshotPage": {"done", "fails"}, "CompleteStage": {"done", "fails"}, "ApplySnapshot": {"restored tables=posts", "fails with=collision", "fails"},
+		"StageSnapshotPage": {"done", "fails"}, "CompleteStage": {"done", "fails"}, "ApplySnapshot": {"restored tables=posts", "restored rotated=fresh", "fails with=collision", "fails"},
 		"RequireReattach": {"done", "fails"}, "SetSourceRecovery": {"done", "fails"},
+		"ReserveAnother": {"reserved", "fails"}, "RotateSource": {"rotated", "fails"},
 
 		"pull": {
 			"bundles from=6 to=7 stable=8 more", "bundles from=8 to=8 stable=8", "bundles stable=5", "bundles from=7 to=7 stable=7", "fails with=behind", "fails with=large",
-			"refused code=history_pruned", "refused code=scope_uninitialized", "refused status=401", "fails with=protocol", "later", "broken",
+			"refused code=history_pruned", "refused code=scope_uninitialized", "refused code=source_retired", "refused status=401", "fails with=protocol", "later", "broken",
 		},
 		"fetch committed rows": {
 			"page seq=6 n=2", "page seq=6 n=2 more", "page n=0 next=-1 more", "fails with=large", "refused status=404 code=committed_bundle_not_found",
 			"refused code=history_pruned", "later", "broken",
 		},
-		"create snapshot session": {"session rows=2", "session rows=0", "refused code=source_retired", "refused code=scope_initializing", "refused status=401", "later", "broken"},
-		"fetch snapshot page":     {"snapshotpage n=1 more", "snapshotpage n=1", "snapshotpage n=2", "fails with=large", "refused status=410 code=snapshot_session_expired", "later", "broken"},
+		"create snapshot session": {"session rows=2", "session rows=0", "refused code=source_retired", "refused code=source_retired replacedby=o",
+			"refused code=source_retired replacedby=fresh", "refused code=source_replacement_invalid", "refused code=source_sequence_changed", "refused code=scope_initializing", "refused status=401", "later", "broken"},
+		"fetch snapshot page": {"snapshotpage n=1 more", "snapshotpage n=1", "snapshotpage n=2", "fails with=large", "refused status=410 code=snapshot_session_expired", "later", "broken"},
 	}
 )
 
@@ -133,7 +136,7 @@ func (s *stage) signature() string {
 	}
 	m := s.pull
 	return fmt.Sprint(m.stage, shared, m.applied, m.hasMore, m.checkpoint, m.target, m.bundles, m.open, m.voids, m.session.RowCount, min(m.after, 3),
-		m.state.Operation.Kind, min(m.pageRows, 2))
+		m.state.Operation.Kind, m.state.Operation.ReplacedBy != "", m.snapshot, m.reserved, min(m.pageRows, 2))
 }
 
 // take steps and checks what must hold after each step: an idle machine has answered its run, and any other has

@@ -71,7 +71,7 @@ func newSession(e *Engine) *session {
 
 func (s *session) newMachine() *sessionMachine {
 	o := &s.engine.options
-	m := newSessionMachine(sessionConfig{contract: o.Contract, tables: o.tables(), serverURL: o.ServerURL, newID: o.NewSourceID})
+	m := newSessionMachine(sessionConfig{contract: o.Contract, tables: o.tables(), serverURL: o.ServerURL, newID: o.NewSourceID, recover: o.AutoRecover})
 	m.uploadsPaused, m.downloadsPaused = s.engine.uploadsPaused.Load(), s.engine.downloadsPaused.Load()
 	return m
 }

@@ -29,7 +29,7 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		m.proceed()
 		return
 	}
-	if !m.settled(d.Err) {
+	if m.recovers(d.Err) || !m.settled(d.Err) {
 		return
 	}
 	switch d.Verdict {
@@ -72,7 +72,8 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	}
 	r.fresh = false
 	again := r.at.action
-	if !m.settled(d.Err) {
+	m.rotated(d.Rotated)
+	if m.recovers(d.Err) || !m.settled(d.Err) {
 		return
 	}
 	if d.Verdict == messages.PullNeedsPush {

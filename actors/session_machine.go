@@ -28,6 +28,7 @@ type sessionConfig struct {
 	tables    []wire.TableSpec  // as configured
 	serverURL string            // named in errors
 	newID     func() string     // makes source ids
+	recover   bool              // a source that is at its end is replaced without being asked
 }
 
 // sessionMachine decides what an engine does. It is pure: step takes an event and the time at which it came and returns

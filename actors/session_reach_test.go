@@ -24,8 +24,9 @@ type sessionWalk struct {
 	ended   bool
 }
 
-func newSessionWalk() *sessionWalk {
-	p := newSessionPlayer()
+func newSessionWalk(recover bool) *sessionWalk {
+	p := newSessionPlayer("")
+	p.machine.cfg.recover = recover
 	p.machine.cfg.newID = func() string { return "fresh" } // ids are no states of their own
 	return &sessionWalk{sessionPlayer: p, waiting: map[uint64]bool{}, pending: map[sessionEffect]bool{}}
 }
@@ -191,8 +192,14 @@ func (w *sessionWalk) choices(calls, few bool) []string {
 			lines = append(lines, "connect remote_authoritative", "connect initialize_local", "connect initialize_empty", "connect retry_later", "connect nonsense")
 		case fxPush:
 			lines = append(lines, "pushed nochange", "pushed committed", "pushed needs-pull", "pushed needs-rebuild", "pushed lease-unused", "error rejected", "error lost")
+			if !few || r.verb == VerbSync {
+				lines = append(lines, "error retired")
+			}
 		case fxPull, fxSnapshot:
 			lines = append(lines, "pulled at-target", "pulled incremental", "pulled snapshot", "pulled needs-push 4 k1", "pulled needs-push 5 k2", "error lost")
+			if r.at.action == actSnapshot && (!few || r.verb == VerbSync || r.verb == VerbRebuild) {
+				lines = append(lines, "error retired", "error diverged", "pulled snapshot fresh", "pulled needs-push 4 k1 rotated=fresh")
+			}
 		}
 		for _, id := range r.callers {
 			lines = append(lines, fmt.Sprint("leave ", id))
@@ -226,7 +233,7 @@ func (w *sessionWalk) signature() string {
 	m := w.machine
 	s := fmt.Sprint(m.life, m.stopping, m.user != "", m.link != nil, m.uploadsPaused, m.downloadsPaused, len(m.closers) > 0, len(m.reads) > 0)
 	if r := m.current; r != nil {
-		s += fmt.Sprint(r.verb, r.user, r.at.action, r.plan, r.begun, r.abandoned, r.fresh, r.held != nil, r.collision != nil, min(r.rebuilds, 2), min(r.collisions, 2), r.result.Rounds)
+		s += fmt.Sprint(r.verb, r.user, r.at.action, r.plan, r.begun, r.abandoned, r.fresh, r.held != nil, r.collision != nil, r.recovered, r.diverged, min(r.rebuilds, 2), min(r.collisions, 2), r.result.Rounds)
 	}
 	if len(m.queue) > 0 {
 		s += " then something"
@@ -262,9 +269,9 @@ func (r *sessionRun) clone() *sessionRun {
 // caller at a time and a second one now and then.
 func TestEverySessionStateHasOneWaker(t *testing.T) {
 	t.Parallel()
-	const limit = 20_000 // far more than there are
+	const limit = 50_000 // far more than there are
 	seen := map[string]bool{}
-	frontier := []*sessionWalk{newSessionWalk()}
+	frontier := []*sessionWalk{newSessionWalk(true)} // with more to do than without
 	for len(frontier) > 0 && len(seen) < limit {
 		from := frontier[0]
 		frontier = frontier[1:]
@@ -297,7 +304,7 @@ func TestSessionWalks(t *testing.T) {
 		walks = 300
 	}
 	for range walks {
-		w := newSessionWalk()
+		w := newSessionWalk(random.IntN(2) == 0)
 		for range 80 {
 			lines := w.choices(random.IntN(3) == 0 || w.machine.current == nil, false)
 			if len(lines) == 0 || w.ended {

@@ -72,6 +72,8 @@ type sessionRun struct {
 	collision  *local.Collision
 	collisions int
 	rebuilds   int
+	recovered  bool  // has begun to replace the source
+	diverged   bool  // has found that the server has replaced it by another one
 	pending    int64 // of the last blocked detach
 }
 
@@ -372,7 +374,7 @@ func (m *sessionMachine) loaded() {
 		return
 	}
 	if m.state.Operation.Kind == local.SourceRecovery {
-		m.finish(&messages.SourceRecoveryRequiredError{Operation: r.verb.String(), Reason: m.state.Operation.Reason})
+		m.recoverFirst()
 	}
 }
 

@@ -57,7 +57,7 @@ func whereSessionsPart(want, got string) string {
 }
 
 func playSession(t *testing.T, story string) string {
-	p := newSessionPlayer()
+	p := newSessionPlayer(story)
 	var out strings.Builder
 	for _, line := range strings.Split(strings.TrimRight(story, "\n"), "\n") {
 		switch {
@@ -87,7 +87,7 @@ type sessionPlayer struct {
 	out     sessionEffect // the last effect that has an answer
 }
 
-func newSessionPlayer() *sessionPlayer {
+func newSessionPlayer(story string) *sessionPlayer {
 	id := 0
 	return &sessionPlayer{
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -95,6 +95,7 @@ func newSessionPlayer() *sessionPlayer {
 			tables:    []wire.TableSpec{{Schema: "main", Table: "Users", SyncKeyColumns: []string{"id"}}},
 			serverURL: "https://example.com",
 			newID:     func() string { id++; return fmt.Sprintf("fresh-%d", id) },
+			recover:   strings.HasPrefix(story, "# AutoRecover"),
 		}),
 	}
 }
@@ -119,7 +120,7 @@ func (p *sessionPlayer) step(event any) []sessionEffect {
 //	error NAME              … fails
 //	capable TOKENS…         … with capabilities
 //	connect RESOLUTION      … with a resolution
-//	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY… | outbox | lease]
+//	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY… rotated=ID | outbox | lease]      pulled snapshot [ID]
 //	detached                blocked N     stopped
 func (p *sessionPlayer) parse(line string) (any, error) {
 	words := strings.Fields(line)
@@ -177,6 +178,9 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 		d := messages.PullDone{Run: p.runOut(), Verdict: pullVerdicts[rest[0]]}
 		switch d.Verdict {
 		case messages.PullSnapshot:
+			if len(rest) > 1 {
+				d.Rotated = &local.Rotation{From: "source", To: rest[1], Reason: local.ReasonSourceRetired}
+			}
 			d.Restored = &local.Restored{BundleSeq: 9, Rows: 3, DroppedLocalRows: 1}
 		case messages.PullNeedsPush:
 			if rest[1] == collisionOutbox || rest[1] == collisionLease {
@@ -185,6 +189,10 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 			}
 			d.Collision = &local.Collision{BundleSeq: int64(number(rest[1])), Cause: "unique"}
 			for _, k := range rest[2:] {
+				if to, rotated := strings.CutPrefix(k, "rotated="); rotated {
+					d.Rotated = &local.Rotation{From: "source", To: to, Reason: local.ReasonSourceRetired}
+					continue
+				}
 				d.Collision.Intents = append(d.Collision.Intents, local.IntentKey{Table: "users", KeyJSON: k})
 			}
 		}
@@ -342,6 +350,10 @@ func namedError(name string) error {
 		return &wire.ValueError{Table: "users", Column: "n", Reason: "integer_out_of_range"}
 	case "resolver":
 		return &messages.InvalidConflictResolutionError{Table: "users", Reason: "it panicked", Err: &panicked{cause: "boom"}}
+	case "retired":
+		return &messages.SourceRecoveryRequiredError{Operation: "push", Reason: local.ReasonSourceRetired}
+	case "diverged":
+		return &messages.SourceReplacementDivergedError{Reserved: "fresh", Server: "other"}
 	case "conflicts":
 		return &messages.PushConflictRetryExhaustedError{Table: "users"}
 	default:
@@ -381,6 +393,9 @@ func describe(e sessionEffect) string {
 	case fxCancel:
 		return "cancel: " + describe(e.Effect)
 	case fxPublish:
+		if r, ok := e.Event.(SourceRotated); ok {
+			return fmt.Sprintf("publish %s %s by %s: %s", r.Kind(), r.From, r.To, r.Reason)
+		}
 		return fmt.Sprintf("publish %s", e.Event.Kind())
 	default:
 		return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "actors.fx"))

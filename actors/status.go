@@ -32,6 +32,8 @@ type Status struct {
 	Checkpoint int64
 	// RebuildRequired is set while the local state has to be rebuilt from a snapshot; the next sync does it.
 	RebuildRequired bool
+	// SourceRecovery is why the source has to be replaced; "" when it has not.
+	SourceRecovery string
 	// UploadBlocked is why uploads are held back, nil when they are not. Downloads go on.
 	UploadBlocked *local.Blocked
 	// UploadsPaused and DownloadsPaused are the flags set by the application.
@@ -61,7 +63,7 @@ func (p Pending) OldestAge(now time.Time) time.Duration {
 // differs reports whether a subscriber would want to know: counts and times alone are no news.
 func (s *Status) differs(o *Status) bool {
 	return s.Phase != o.Phase || s.Reason != o.Reason || !s.WaitingUntil.Equal(o.WaitingUntil) || s.Attempt != o.Attempt ||
-		s.errors != o.errors || s.AttachedUser != o.AttachedUser || s.RebuildRequired != o.RebuildRequired ||
+		s.errors != o.errors || s.AttachedUser != o.AttachedUser || s.RebuildRequired != o.RebuildRequired || s.SourceRecovery != o.SourceRecovery ||
 		(s.UploadBlocked == nil) != (o.UploadBlocked == nil) ||
 		s.UploadsPaused != o.UploadsPaused || s.DownloadsPaused != o.DownloadsPaused
 }
@@ -79,6 +81,9 @@ func (m *sessionMachine) status() Status {
 		UploadBlocked:   m.state.UploadBlocked,
 		UploadsPaused:   m.uploadsPaused,
 		DownloadsPaused: m.downloadsPaused,
+	}
+	if m.state.Operation.Kind == local.SourceRecovery {
+		s.SourceRecovery = m.state.Operation.Reason
 	}
 	s.Phase, s.Reason = m.phaseNow()
 	if m.waiting != nil {
@@ -125,6 +130,8 @@ func (m *sessionMachine) idleReason() string {
 		return "waiting for Attach: " + m.attachReason
 	case m.user == "":
 		return "waiting for Attach"
+	case m.state.Operation.Kind == local.SourceRecovery && m.cfg.recover:
+		return "source recovery pending: the next sync does it"
 	case m.state.Operation.Kind == local.SourceRecovery:
 		return "source recovery pending: call Rebuild"
 	case m.state.UploadBlocked != nil:

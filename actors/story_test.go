@@ -264,7 +264,15 @@ func (s *stage) event(line string) event {
 	case "snapshotpage":
 		return ok(wire.SnapshotPage{Rows: make([]wire.Row, a.int("n", 1)), HasMore: a.has("more")})
 	case "restored":
-		return ok(local.Restored{BundleSeq: 9, Rows: a.int("rows", 0), Tables: spokenTables(a)})
+		r := local.Restored{BundleSeq: 9, Rows: a.int("rows", 0), Tables: spokenTables(a)}
+		if a.has("rotated") {
+			r.Rotated = &local.Rotation{From: "src", To: a["rotated"], Reason: local.ReasonSourceRetired}
+		}
+		return ok(r)
+	case "reserved":
+		return ok(a.or("id", "fresh-2"))
+	case "rotated":
+		return ok(local.Rotation{From: "src", To: a.or("to", "fresh"), Reason: local.ReasonSourceRetired})
 	default:
 		return nil
 	}
@@ -309,7 +317,7 @@ func spokenState(a args) local.State {
 			s.Operation.Stage = local.Stage{SnapshotID: "s0", BundleSeq: 8, RowCount: 5, Complete: true}
 		}
 	}
-	s.Operation.ReplacementSourceID = a["reserved"]
+	s.Operation.ReplacementSourceID, s.Operation.ReplacedBy = a["reserved"], a["replacedby"]
 	s.ReattachRequired, s.KeepIntents = a.has("reattach"), a.has("keepintents")
 	if rows := a.int("prepared", 0); rows > 0 {
 		s.Outbox = local.Outbox{
@@ -420,7 +428,7 @@ func spellCommand(c messages.Command) string {
 	case messages.SetRebuildGate:
 		return name + " " + c.Reason
 	case messages.SetSourceRecovery:
-		return strings.TrimSpace(name + " " + c.Reason + " " + c.Replacement)
+		return strings.TrimSpace(name + " " + c.Reason + " " + c.ReplacedBy)
 	case messages.SetUploadBlocked:
 		if c.Blocked == nil {
 			return name + " nil"
@@ -461,6 +469,13 @@ func spellRequest(r request) string {
 		s += fmt.Sprintf(" seq=%d after=%d max=%d", r.page.Bundle.Seq, r.page.After, r.page.MaxRows)
 	case pullRequest:
 		s += fmt.Sprintf(" after=%d bundles=%d target=%d", r.page.After, r.page.MaxBundles, r.page.Target)
+	case createSnapshotRequest:
+		if r.source != "src" {
+			s += " as " + r.source
+		}
+		if x := r.replacement; x != nil {
+			s += fmt.Sprintf(" replacing %s by %s: %s", x.PreviousSourceID, x.NewSourceID, x.Reason)
+		}
 	case snapshotPageRequest:
 		s += fmt.Sprintf(" %s after=%d max=%d", r.page.Session.ID, r.page.After, r.page.MaxRows)
 	case deleteSnapshotRequest:
@@ -496,6 +511,9 @@ func spellMessage(m messages.Session) string {
 		if m.Restored != nil {
 			s += fmt.Sprintf(" (%d rows)", m.Restored.Rows)
 		}
+		if m.Rotated != nil {
+			s += fmt.Sprintf(" (%s follows %s)", m.Rotated.To, m.Rotated.From)
+		}
 		return s
 	case messages.StateChanged:
 		return "state"
@@ -525,6 +543,8 @@ func spellError(err error) string {
 		return name + " " + e.Reason
 	case *messages.SourceRecoveryRequiredError:
 		return name + " " + e.Reason
+	case *messages.SourceReplacementDivergedError:
+		return fmt.Sprintf("%s %s reserved=%s", name, e.Server, e.Reserved)
 	case *messages.PushConflictRetryExhaustedError:
 		return fmt.Sprintf("%s table=%s conflicts=%d", name, e.Table, e.Conflicts)
 	case *messages.SnapshotExpiredError:

@@ -15,6 +15,7 @@ const (
 	KindTablesChanged    Kind = "tables_changed"
 	KindBackoffScheduled Kind = "backoff_scheduled"
 	KindConflictResolved Kind = "conflict_resolved"
+	KindSourceRotated    Kind = "source_rotated"
 )
 
 // Kind implements Event.
@@ -31,6 +32,9 @@ func (BackoffScheduled) Kind() Kind { return KindBackoffScheduled }
 
 // Kind implements Event.
 func (ConflictResolved) Kind() Kind { return KindConflictResolved }
+
+// Kind implements Event.
+func (SourceRotated) Kind() Kind { return KindSourceRotated }
 
 // final reports whether nothing more is to come of what p tells about.
 func (p Progressed) final() bool { return p.Total > 0 && p.Done >= p.Total }

@@ -310,10 +310,10 @@ func (m *uploadMachine) loaded(s local.State) {
 // gateError returns the error of a run that the durable state stands in the way of; nil: it does not.
 func gateError(operation string, s local.State) error {
 	switch {
-	case s.Operation.Kind == local.SourceRecovery:
-		return &messages.SourceRecoveryRequiredError{Operation: operation, Reason: s.Operation.Reason}
 	case s.ReattachRequired:
 		return &messages.AttachRequiredError{Operation: operation, Reason: "scope_uninitialized"}
+	case s.Operation.Kind == local.SourceRecovery:
+		return recoveryError(operation, &s)
 	case s.Attachment.Binding != local.Attached && s.KeepIntents:
 		return &messages.AttachRequiredError{Operation: operation, Reason: "lease_lost"}
 	case s.Attachment.Binding != local.Attached, s.Operation.Kind == local.RemoteReplace:
@@ -321,6 +321,17 @@ func gateError(operation string, s local.State) error {
 	default:
 		return nil
 	}
+}
+
+// recoveryError returns the error of a call that a pending source recovery stands in the way of.
+func recoveryError(operation string, s *local.State) error {
+	if !local.RecoveryReason(s.Operation.Reason) {
+		return &local.DatabaseError{
+			Operation: operation, Table: "_sync_operation_state",
+			Reason: "source recovery is pending for a reason that is none: somebody changed it",
+		}
+	}
+	return &messages.SourceRecoveryRequiredError{Operation: operation, Reason: s.Operation.Reason}
 }
 
 // succeed ends an attempt after which nothing of it is pending: what held uploads before holds them no more.

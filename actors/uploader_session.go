@@ -146,10 +146,8 @@ func (m *uploadMachine) pushRefused(e *wire.HTTPError) {
 		m.expect(pushTakingConflict, messages.TakeConflict{Conflict: *e.Conflict})
 	case "history_pruned":
 		m.recover(local.ReasonHistoryPruned, "")
-	case "source_sequence_out_of_order", "source_sequence_changed":
-		m.recover(e.Code, "")
-	case "source_retired":
-		m.recover(local.ReasonSourceRetired, e.ReplacedBySourceID)
+	case "source_sequence_out_of_order", "source_sequence_changed", "source_retired":
+		m.recover(e.Code, e.ReplacedBySourceID)
 	case "initialization_expired", "initialization_stale":
 		m.leaseLost(e.Code)
 	case "scope_uninitialized", "scope_initializing":
@@ -181,6 +179,8 @@ func (m *uploadMachine) rowsRefused(e *wire.HTTPError) {
 		m.finishAfter(messages.PushNeedsRebuild, nil, messages.SetRebuildGate{Reason: local.ReasonHistoryPruned})
 	case "committed_bundle_not_found":
 		m.bundleMissing(e)
+	case "source_sequence_out_of_order", "source_sequence_changed", "source_retired":
+		m.recover(e.Code, e.ReplacedBySourceID)
 	case "scope_uninitialized", "scope_initializing":
 		m.scopeLost(e.Code)
 	default:
@@ -229,12 +229,9 @@ func (m *uploadMachine) bundleMissing(e *wire.HTTPError) {
 }
 
 // recover records that this writer stream is no longer valid. Every local change is kept.
-func (m *uploadMachine) recover(reason, replacement string, before ...messages.Command) {
-	if reserved := m.state.Operation.ReplacementSourceID; reserved != "" {
-		replacement = reserved
-	}
+func (m *uploadMachine) recover(reason, replacedBy string, before ...messages.Command) {
 	m.finishAfter(0, &messages.SourceRecoveryRequiredError{Operation: "push", Reason: reason},
-		slices.Concat(before, []messages.Command{messages.SetSourceRecovery{Reason: reason, Replacement: replacement}})...)
+		slices.Concat(before, []messages.Command{messages.SetSourceRecovery{Reason: reason, ReplacedBy: replacedBy}})...)
 }
 
 func (m *uploadMachine) scopeLost(reason string) {

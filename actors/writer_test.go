@@ -220,7 +220,7 @@ var commands = map[messages.Command]string{
 	messages.LoadState{}: "State", messages.AttachSeeding{}: "", messages.AttachEmpty{}: "", messages.BeginRemoteReplace{}: "",
 	messages.AttachKeepingIntents{}: "", messages.ResetScope{}: "", messages.DropLease{}: "", messages.LoseLease{}: "",
 	messages.RequireReattach{}: "", messages.Detach{}: "", messages.Uninstall{}: "", messages.SetRebuildGate{}: "",
-	messages.SetSourceRecovery{}: "", messages.SetUploadBlocked{}: "", messages.Settle{}: "", &messages.Resolve{}: "",
+	messages.SetSourceRecovery{}: "", messages.ReserveAnother{}: "", messages.RotateSource{}: "", messages.SetUploadBlocked{}: "", messages.Settle{}: "", &messages.Resolve{}: "",
 	&messages.Freeze{}: "", messages.OutboxRows{}: "", messages.MarkCommitted{}: "", &messages.TakeConflict{}: "",
 	messages.RequeueOutbox{}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
 	&messages.StageBundlePage{}: "", messages.ReplayStaged{Contract: wire.ClassicContract}: "", &messages.ApplyBundles{Contract: wire.ClassicContract}: "",
@@ -321,6 +321,12 @@ func (d *recordingDB) Uninstall(context.Context) error              { return d.n
 func (d *recordingDB) SetRebuildGate(context.Context, string) error { return d.note("SetRebuildGate") }
 func (d *recordingDB) SetSourceRecovery(context.Context, string, string) error {
 	return d.note("SetSourceRecovery")
+}
+func (d *recordingDB) ReserveAnother(context.Context) (string, error) {
+	return "", d.note("ReserveAnother")
+}
+func (d *recordingDB) RotateSource(context.Context, wire.ContractName) (local.Rotation, error) {
+	return local.Rotation{}, d.note("RotateSource")
 }
 func (d *recordingDB) SetUploadBlocked(_ context.Context, b *local.Blocked) error {
 	d.blocked = b

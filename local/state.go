@@ -98,7 +98,7 @@ type Operation struct {
 	// ReplacedBy is the id by which the server says it has replaced the current source, where that is another one than
 	// ReplacementSourceID: it belongs to another copy of this database.
 	ReplacedBy string
-	Stage               Stage
+	Stage      Stage
 }
 
 // Stage describes the snapshot that is being staged.

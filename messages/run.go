@@ -114,7 +114,9 @@ type PullDone struct {
 	Verdict   PullVerdict
 	Restored  *local.Restored // PullSnapshot only
 	Collision *local.Collision
-	Err       error
+	// Rotated is set when the source was replaced, by a snapshot or, where that collides, before it.
+	Rotated *local.Rotation
+	Err     error
 }
 
 // Waiting tells that an owner waits before it repeats a request, and why.

@@ -78,8 +78,14 @@ type (
 
 	// SetRebuildGate sets the gate with a reason.
 	SetRebuildGate struct{ Reason string }
-	// SetSourceRecovery records source recovery and reserves the replacement id.
-	SetSourceRecovery struct{ Reason, Replacement string }
+	// SetSourceRecovery records source recovery, with the id by which the server says it has replaced the source ("": it
+	// has not said so), and reserves the id that is to follow.
+	SetSourceRecovery struct{ Reason, ReplacedBy string }
+	// ReserveAnother reserves another id to follow the current source and answers it.
+	ReserveAnother struct{}
+	// RotateSource replaces the current source by the reserved one without a snapshot and answers local.Rotation. The
+	// rebuild gate stays.
+	RotateSource struct{ Contract wire.ContractName }
 	// SetUploadBlocked records why uploads are held; nil clears it.
 	SetUploadBlocked struct{ Blocked *local.Blocked }
 
@@ -172,6 +178,8 @@ func (Detach) command()               {}
 func (Uninstall) command()            {}
 func (SetRebuildGate) command()       {}
 func (SetSourceRecovery) command()    {}
+func (ReserveAnother) command()       {}
+func (RotateSource) command()         {}
 func (SetUploadBlocked) command()     {}
 func (Settle) command()               {}
 func (Resolve) command()              {}

@@ -63,9 +63,9 @@ func (db *DB) recordRecovery(reason, replacement string) error {
 }
 
 // ReserveAnother reserves another id in place of the one that is to follow the current source, because the server does
-// not take that. Durable.
-func (db *DB) ReserveAnother(ctx context.Context) error {
-	return db.write(ctx, "reserve a source", durable, func() error {
+// not take that, and answers it. Durable.
+func (db *DB) ReserveAnother(ctx context.Context) (id string, err error) {
+	err = db.write(ctx, "reserve a source", durable, func() error {
 		op, err := db.operation()
 		if err != nil {
 			return err
@@ -78,12 +78,13 @@ func (db *DB) ReserveAnother(ctx context.Context) error {
   AND source_id <> (SELECT current_source_id FROM _sync_attachment_state)`, op.ReplacementSourceID); err != nil {
 			return err
 		}
-		id := uuid.NewString()
+		id = uuid.NewString()
 		if err := db.reserveSource(id); err != nil {
 			return err
 		}
 		return db.recordRecovery(op.Reason, id)
 	})
+	return id, err
 }
 
 // RotateSource replaces the current source by the reserved one without a snapshot, for when the snapshot cannot be

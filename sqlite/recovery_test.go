@@ -34,8 +34,10 @@ func TestRebuildGateAndSourceRecovery(t *testing.T) {
 		local.Operation{Kind: local.SourceRecovery, Reason: local.ReasonSourceRetired, ReplacementSourceID: reserved, ReplacedBy: "another"})
 	mustVerify(t, db)
 
-	must(t, db.ReserveAnother(t.Context()))
+	id, err := db.ReserveAnother(t.Context())
+	must(t, err)
 	again := state(t, db).Operation
+	same(t, "reserved anew", again.ReplacementSourceID, id)
 	if again.ReplacementSourceID == reserved || again.ReplacementSourceID == "" || again.Reason != local.ReasonSourceRetired {
 		t.Errorf("reserved anew: %+v", again)
 	}
@@ -52,7 +54,7 @@ func TestWhatIsNotPendingIsNotContinued(t *testing.T) {
 	t.Parallel()
 	db := attached(t)
 	before := everything(t, db)
-	if err := db.ReserveAnother(t.Context()); !errors.Is(err, errNotHere) {
+	if _, err := db.ReserveAnother(t.Context()); !errors.Is(err, errNotHere) {
 		t.Errorf("reserve: %v", err)
 	}
 	if _, err := db.RotateSource(t.Context(), wire.ClassicContract); !errors.Is(err, errNotHere) {
