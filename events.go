@@ -86,8 +86,8 @@ func publicStatus(s actors.Status) Status {
 		LastProgressAt: s.LastProgressAt, LastError: s.LastError,
 		AttachedUser: s.AttachedUser, Checkpoint: s.Checkpoint, RebuildRequired: s.RebuildRequired,
 		SourceRecovery: SourceRecoveryReason(s.SourceRecovery),
-		Pending:       StatusPending{Rows: s.Pending.Rows, OldestAge: s.Pending.OldestAge(time.Now())},
-		UploadsPaused: s.UploadsPaused, DownloadsPaused: s.DownloadsPaused,
+		Pending:        StatusPending{Rows: s.Pending.Rows, OldestAge: s.Pending.OldestAge(time.Now())},
+		UploadsPaused:  s.UploadsPaused, DownloadsPaused: s.DownloadsPaused,
 		Failure: s.Failure,
 	}
 	if b := s.UploadBlocked; b != nil {
