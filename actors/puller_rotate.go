@@ -21,8 +21,15 @@ const unknownReplacement = "unknown"
 
 // replaceSource begins the snapshot that replaces the source.
 func (m *pullMachine) replaceSource() {
-	if err := recoveryError(m.operation(), &m.state); !local.RecoveryReason(m.state.Operation.Reason) {
-		m.fail(err)
+	switch {
+	case !local.RecoveryReason(m.state.Operation.Reason):
+		m.fail(recoveryError(m.operation(), &m.state))
+		return
+	case m.state.Operation.ReplacementSourceID == "":
+		m.fail(&local.DatabaseError{
+			Operation: m.operation(), Table: "_sync_operation_state",
+			Reason: "source recovery is pending and no id is reserved: somebody changed it",
+		})
 		return
 	}
 	if m.state.Operation.ReplacedBy != "" {
