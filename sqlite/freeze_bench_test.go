@@ -122,6 +122,41 @@ func BenchmarkFreezeBounded(b *testing.B) {
 	m.report(b, floorRows())
 }
 
+// BenchmarkPushInPieces measures settling and freezing edits of rows that the server has in bundles of 500, as a push
+// does it. What a row costs must not grow with their number.
+func BenchmarkPushInPieces(b *testing.B) {
+	for _, n := range []int{5000, 20_000} {
+		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
+			db := dirtyItems(b, n)
+			knownItems(b, db)
+			keepDirty(b, db)
+			asServer(b, db, `CREATE TABLE bases AS SELECT * FROM _sync_base_rows`)
+			var m meter
+			for b.Loop() {
+				m.begin()
+				for more := true; more; {
+					if _, err := db.Settle(b.Context(), 100); err != nil {
+						b.Fatal(err)
+					}
+					f, err := db.Freeze(b.Context(), local.FreezeRequest{Contract: wire.ClassicContract, MaxRows: 500})
+					if err != nil {
+						b.Fatal(err)
+					}
+					more = f.More
+					if err := db.write(b.Context(), "test", relaxed, func() error { return db.finishReplay(f.Outbox) }); err != nil {
+						b.Fatal(err)
+					}
+				}
+				m.end(n)
+				asServer(b, db, `INSERT INTO _sync_base_rows SELECT * FROM bases`)
+				dirtyAgain(b, db)
+			}
+			b.ReportMetric(float64(m.rows)/m.cpu.Seconds(), "rows/cpu-s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
 // BenchmarkSettle measures settling where there is nothing to settle: rows the server has never seen, and edits of rows
 // that it has.
 func BenchmarkSettle(b *testing.B) {
