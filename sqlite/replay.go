@@ -302,15 +302,12 @@ FROM _sync_outbox_rows WHERE source_bundle_id = ? AND row_ordinal = ?`, deleted,
 // finishReplay drops what belonged to intents that are settled, empties the outbox and moves the source on. Keys of the
 // outbox that have an intent still have it as a dirty row by now.
 func (db *DB) finishReplay(box local.Outbox) error {
-	const frozen = `EXISTS (SELECT 1 FROM _sync_outbox_rows o WHERE o.schema_name = x.schema_name AND o.table_name = x.table_name AND o.key_json = x.key_json)`
-	const edited = `EXISTS (SELECT 1 FROM _sync_dirty_rows d WHERE d.schema_name = x.schema_name AND d.table_name = x.table_name AND d.key_json = x.key_json)`
-	if err := db.conn.run(`DELETE FROM _sync_base_rows AS x WHERE ` + frozen + ` AND NOT ` + edited); err != nil {
+	const edit = `SELECT 1 FROM _sync_dirty_rows d WHERE d.schema_name = x.schema_name AND d.table_name = x.table_name AND d.key_json = x.key_json`
+	if err := db.dropFrozen("_sync_base_rows", edit, box.RowCount); err != nil {
 		return err
 	}
 	// An edited key that the bundle lacks stands where it stood: what is known to be newer than that stays known.
-	const passed = ` AND NOT EXISTS (SELECT 1 FROM _sync_dirty_rows d WHERE d.schema_name = x.schema_name AND d.table_name = x.table_name AND d.key_json = x.key_json
-  AND d.base_row_version < x.row_version)`
-	if err := db.conn.run(`DELETE FROM _sync_shadow AS x WHERE ` + frozen + passed); err != nil {
+	if err := db.dropFrozen("_sync_shadow", edit+` AND d.base_row_version < x.row_version`, box.RowCount); err != nil {
 		return err
 	}
 	if err := db.conn.run(`UPDATE _sync_source_state SET next_source_bundle_id = max(next_source_bundle_id, ?) WHERE source_id = ?`, box.SourceBundleID+1, box.SourceID); err != nil {
@@ -321,4 +318,18 @@ func (db *DB) finishReplay(box local.Outbox) error {
 		return err
 	}
 	return db.clearOutbox()
+}
+
+// dropFrozen removes what a metadata table x has of the keys in the outbox, unless the query answers. It goes through
+// the smaller of the two: a bundle costs what it holds, not what is left of a push of many.
+func (db *DB) dropFrozen(metadata, unless string, frozen int64) error {
+	others, err := db.count(`SELECT COUNT(*) FROM (SELECT 1 FROM `+metadata+` LIMIT ?)`, frozen)
+	if err != nil {
+		return err
+	}
+	key := `EXISTS (SELECT 1 FROM _sync_outbox_rows o WHERE o.schema_name = x.schema_name AND o.table_name = x.table_name AND o.key_json = x.key_json)`
+	if others == frozen {
+		key = `(x.schema_name, x.table_name, x.key_json) IN (SELECT schema_name, table_name, key_json FROM _sync_outbox_rows)`
+	}
+	return db.conn.run(`DELETE FROM ` + metadata + ` AS x WHERE ` + key + ` AND NOT EXISTS (` + unless + `)`)
 }
