@@ -43,7 +43,7 @@ type Config struct {
 	HTTPClient *http.Client
 
 	// Contract is the dialect of the protocol to speak. Defaults to ContractAuto: the one that the server's capabilities
-	// reveal. ContractUniform is not supported yet.
+	// reveal. A server that speaks another one than is asked for here is a ContractChangedError, and nothing is done.
 	Contract Contract
 
 	// Resolver decides conflicts: a local change meets a newer one of the server's. Defaults to ServerWins. It is called
@@ -159,13 +159,14 @@ type Limits struct {
 	PushChunkBytes int64 // bytes of their payloads; default 4 MiB
 	CommittedRows  int64 // rows of a committed push fetched with one request; default: the server's default, else 1000
 	PullBundles    int64 // bundles in one answer to a pull; default 1000. Fewer are asked for when they are too large
-	SnapshotRows   int64 // rows of a snapshot fetched with one request; default: the server's default, else 1000
+	SnapshotRows   int64 // rows of a snapshot fetched with one request; default: the server's default (classic), else 1000
+	SnapshotBytes  int64 // bytes of these rows (uniform); default 4 MiB, or the largest row that the server sends
 
 	ConflictsAtOnce int // conflicts put to the resolver between two transactions; default 64
 
 	PullBodyBytes     int64 // an answer to a pull; default 16 MiB
 	RowsBodyBytes     int64 // a page of a committed push; default 16 MiB
-	SnapshotBodyBytes int64 // a page of a snapshot; default 16 MiB
+	SnapshotBodyBytes int64 // a page of a snapshot (classic); default 16 MiB
 	OtherBodyBytes    int64 // any other answer; default 1 MiB
 
 	// RequestIdle ends a request on which nothing is sent and nothing arrives for so long. A slow transfer is not cut.
@@ -258,9 +259,7 @@ func (c *Config) validateTables() error {
 
 func (c *Config) validateChoices(bad func(field, format string, args ...any) error) error {
 	switch c.Contract {
-	case ContractAuto, ContractClassic:
-	case ContractUniform:
-		return bad("Contract", "the uniform contract is not supported by this version")
+	case ContractAuto, ContractClassic, ContractUniform:
 	default:
 		return bad("Contract", "%q is none of %q, %q, %q", c.Contract, ContractAuto, ContractClassic, ContractUniform)
 	}
@@ -307,7 +306,7 @@ func (c *Config) validateNumbers(bad func(field, format string, args ...any) err
 		value int64
 	}{
 		{"PushRows", l.PushRows}, {"PushBytes", l.PushBytes}, {"PushChunkRows", l.PushChunkRows}, {"PushChunkBytes", l.PushChunkBytes},
-		{"CommittedRows", l.CommittedRows}, {"PullBundles", l.PullBundles}, {"SnapshotRows", l.SnapshotRows},
+		{"CommittedRows", l.CommittedRows}, {"PullBundles", l.PullBundles}, {"SnapshotRows", l.SnapshotRows}, {"SnapshotBytes", l.SnapshotBytes},
 		{"PullBodyBytes", l.PullBodyBytes}, {"RowsBodyBytes", l.RowsBodyBytes}, {"SnapshotBodyBytes", l.SnapshotBodyBytes},
 		{"OtherBodyBytes", l.OtherBodyBytes},
 	} {
@@ -349,7 +348,7 @@ func (c *Config) options() (actors.Options, error) {
 			BundleRows: c.Limits.PushRows, BundleBytes: c.Limits.PushBytes,
 			PushChunkRows: c.Limits.PushChunkRows, PushChunkBytes: c.Limits.PushChunkBytes,
 			CommittedRows: c.Limits.CommittedRows, PullBundles: c.Limits.PullBundles,
-			SnapshotRows: c.Limits.SnapshotRows, Conflicts: c.Limits.ConflictsAtOnce,
+			SnapshotRows: c.Limits.SnapshotRows, SnapshotBytes: c.Limits.SnapshotBytes, Conflicts: c.Limits.ConflictsAtOnce,
 		},
 		Resolve:        adapt(c.Resolver, c.Schema),
 		ResolveTimeout: c.ResolveTimeout,
@@ -357,8 +356,11 @@ func (c *Config) options() (actors.Options, error) {
 		Log:            c.Logger,
 		System:         c.System,
 	}
-	if c.Contract == ContractClassic {
+	switch c.Contract {
+	case ContractClassic:
 		o.Contract = wire.ClassicContract
+	case ContractUniform:
+		o.Contract = wire.UniformContract
 	}
 	for _, t := range c.Tables {
 		o.Database.Tables = append(o.Database.Tables, sqlite.TableConfig{Name: t.Name, Key: t.Key})

@@ -45,7 +45,6 @@ func TestConfigIsValidated(t *testing.T) {
 		{"ServerURL", func(c *oversqlite.Config) { c.ServerURL = "https://x?y" }},
 		{"ServerURL", func(c *oversqlite.Config) { c.ServerURL = "://" }},
 		{"Contract", func(c *oversqlite.Config) { c.Contract = "esperanto" }},
-		{"Contract", func(c *oversqlite.Config) { c.Contract = oversqlite.ContractUniform }},
 		{"PullPolicy", func(c *oversqlite.Config) { c.PullPolicy = "x" }},
 		{"PoisonPolicy", func(c *oversqlite.Config) { c.PoisonPolicy = "x" }},
 		{"PoisonPolicy", func(c *oversqlite.Config) { c.PoisonPolicy = oversqlite.PoisonIsolate }},

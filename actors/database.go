@@ -17,6 +17,7 @@ type database interface {
 	AttachEmpty(ctx context.Context, userID string, contract wire.ContractName) error
 	BeginRemoteReplace(ctx context.Context, userID string, contract wire.ContractName) error
 	AttachKeepingIntents(ctx context.Context, userID string, contract wire.ContractName) error
+	PinContract(ctx context.Context, contract wire.ContractName) error
 	ResetScope(ctx context.Context, sourceID string) error
 	DropLease(ctx context.Context) error
 	LoseLease(ctx context.Context) error
@@ -67,6 +68,8 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 		return nil, db.BeginRemoteReplace(ctx, c.UserID, c.Contract)
 	case messages.AttachKeepingIntents:
 		return nil, db.AttachKeepingIntents(ctx, c.UserID, c.Contract)
+	case messages.PinContract:
+		return nil, db.PinContract(ctx, c.Contract)
 	case messages.ResetScope:
 		return nil, db.ResetScope(ctx, c.SourceID)
 	case messages.DropLease:

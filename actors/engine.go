@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,11 +41,11 @@ type Options struct {
 	open func(context.Context) (database, error) // of tests; nil: sqlite.Open
 }
 
-// tables is what the server's table specs are compared with.
+// tables is what the server's table specs are compared with. A server spells its own in lower case.
 func (o *Options) tables() []wire.TableSpec {
 	specs := make([]wire.TableSpec, len(o.Database.Tables))
 	for i, t := range o.Database.Tables {
-		specs[i] = wire.TableSpec{Schema: o.Database.Schema, Table: t.Name, SyncKeyColumns: []string{t.Key}}
+		specs[i] = wire.TableSpec{Schema: o.Database.Schema, Table: strings.ToLower(t.Name), SyncKeyColumns: []string{strings.ToLower(t.Key)}}
 	}
 	return specs
 }

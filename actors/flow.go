@@ -154,6 +154,15 @@ func (f *flow) call() call {
 	return call{contract: f.link.Contract, source: f.state.Attachment.CurrentSourceID}
 }
 
+// contract is the dialect that the run speaks. The session has checked that there is one.
+func (f *flow) contract() wire.Contract {
+	k, err := wire.ContractByName(f.link.Contract)
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
 // tell has the writer execute a command.
 func (f *flow) tell(c messages.Command) {
 	f.ref++

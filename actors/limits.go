@@ -9,7 +9,8 @@ type Limits struct {
 	PushChunkBytes int64 // bytes of its payloads; default 4 MiB
 	CommittedRows  int64 // rows of a page of a committed bundle; default: the server's default, else 1000
 	PullBundles    int64 // bundles of a page of a pull; default 1000
-	SnapshotRows   int64 // rows of a page of a snapshot; default: the server's default, else 1000
+	SnapshotRows   int64 // rows of a page of a snapshot; default: the server's default (classic), else 1000
+	SnapshotBytes  int64 // bytes of its rows, in contracts that bound them; default 4 MiB, or the largest row a server may send
 	Conflicts      int   // conflicts handed to the resolver between two transactions; default 64
 }
 

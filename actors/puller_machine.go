@@ -66,9 +66,12 @@ type pullMachine struct {
 	after    int64 // likewise: last ordinal of the bundle, or rows of the snapshot, that are staged
 
 	// Of a snapshot.
-	session wire.SnapshotSession
-	open    bool // the server holds the session
-	voids   int
+	session    wire.SnapshotSession
+	open       bool // the server holds the session
+	voids      int
+	pageBytes  int64             // bound of a page; 0: none
+	afterBytes int64             // byte count of the pages that are staged
+	page       wire.SnapshotPage // being staged, without its rows
 
 	// Of a source recovery.
 	reserved  bool // another id has been reserved, the server did not take the first one
@@ -157,17 +160,14 @@ func (m *pullMachine) take(o outcome) {
 	case pullGating:
 		m.openSnapshot()
 	case pullOpening:
-		m.session, m.open, m.after = o.result.(wire.SnapshotSession), true, 0
+		m.session, m.open, m.after, m.afterBytes = o.result.(wire.SnapshotSession), true, 0, 0
 		m.expect(pullBeginning, messages.BeginStage{Session: m.session})
 	case pullBeginning:
 		m.pageOn()
 	case pullPaging:
 		m.paged(o.result.(wire.SnapshotPage))
 	case pullStaging:
-		m.after += int64(len(m.given.(fxTell).command.(messages.StageSnapshotPage).Rows))
-		m.emit(fxProgressed{})
-		m.report(messages.Progress{Run: m.run, Phase: messages.PhaseStaging, Done: m.after, Total: m.session.RowCount})
-		m.pageOn()
+		m.pageStaged()
 	case pullCompleting:
 		m.closeSnapshot()
 		m.restore()

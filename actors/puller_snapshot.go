@@ -28,8 +28,12 @@ func (m *pullMachine) resumeReplace(s local.Stage) {
 }
 
 func (m *pullMachine) openSnapshot() {
-	l := m.link.Limits
-	m.pageRows = within(m.limits.SnapshotRows, l.DefaultRowsPerSnapshotChunk, defaultRows, l.MaxRowsPerSnapshotChunk)
+	bounds, err := m.contract().SnapshotBounds(m.link.Limits, m.limits.SnapshotRows, m.limits.SnapshotBytes)
+	if err != nil {
+		m.fail(err)
+		return
+	}
+	m.pageRows, m.pageBytes = bounds.MaxRows, bounds.MaxBytes
 	m.request(pullOpening, createSnapshotRequest{call: m.call(), replacement: m.replacement()})
 }
 
@@ -41,16 +45,34 @@ func (m *pullMachine) pageOn() {
 		return
 	}
 	m.request(pullPaging, snapshotPageRequest{call: m.call(), page: wire.SnapshotPageRequest{
-		Session: m.session, After: m.after, MaxRows: m.pageRows, MaxBytes: m.link.Limits.DefaultBytesPerSnapshotChunk,
+		Session: m.session, After: m.after, MaxRows: m.pageRows, AfterBytes: m.afterBytes, MaxBytes: m.pageBytes,
 	}})
+}
+
+// pageStaged goes on after a page. What the last one leaves of the session's totals is found out only now, so that what a
+// server sent can be looked at.
+func (m *pullMachine) pageStaged() {
+	m.after += int64(len(m.given.(fxTell).command.(messages.StageSnapshotPage).Rows))
+	m.afterBytes += m.page.ByteCount
+	m.emit(fxProgressed{})
+	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseStaging, Done: m.after, Total: m.session.RowCount})
+	if !m.page.HasMore {
+		if err := m.contract().CheckTransfer(m.session, m.after, m.afterBytes); err != nil {
+			m.fail(err)
+			return
+		}
+	}
+	m.pageOn()
 }
 
 func (m *pullMachine) paged(p wire.SnapshotPage) {
 	rows := int64(len(p.Rows))
 	switch {
-	case rows == 0, m.after+rows > m.session.RowCount, p.HasMore != (m.after+rows < m.session.RowCount):
+	case rows == 0, m.after+rows > m.session.RowCount, p.HasMore && m.after+rows == m.session.RowCount:
 		m.fail(&wire.ProtocolError{Operation: transport.OpSnapshotPage, Reason: "its pages do not add up to its row_count"})
 	default:
+		m.page = p
+		m.page.Rows = nil
 		m.expect(pullStaging, messages.StageSnapshotPage{Session: m.session, After: m.after, Rows: p.Rows})
 	}
 }

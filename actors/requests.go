@@ -11,7 +11,7 @@ import (
 // endpoints is what a worker needs of the transport; *transport.Client is the one implementation outside tests.
 type endpoints interface {
 	Capabilities(ctx context.Context, sourceID string) (wire.Capabilities, error)
-	Connect(ctx context.Context, sourceID string, hasPending bool) (wire.ConnectResponse, error)
+	Connect(ctx context.Context, k wire.Contract, sourceID string, hasPending bool) (wire.ConnectResponse, error)
 	CreatePush(ctx context.Context, k wire.Contract, sourceID string, r wire.CreatePushRequest) (wire.CreatePushResponse, error)
 	PushChunk(ctx context.Context, k wire.Contract, sourceID, pushID string, start int64, rows []wire.PushRow) error
 	CommitPush(ctx context.Context, k wire.Contract, sourceID, pushID string, r wire.CreatePushRequest) (wire.BundleMeta, error)

@@ -153,7 +153,7 @@ func (s *session) perform(c actor.Context, effect sessionEffect) {
 	case fxCapabilities:
 		s.ask(c, asked{ref: e.Ref, effect: e, request: capabilitiesRequest{call{source: e.SourceID}}})
 	case fxConnect:
-		s.ask(c, asked{ref: e.Ref, effect: e, request: connectRequest{call: call{source: e.SourceID}, hasPending: e.Pending}})
+		s.ask(c, asked{ref: e.Ref, effect: e, request: connectRequest{call: call{contract: e.Contract, source: e.SourceID}, hasPending: e.Pending}})
 	case fxPush:
 		c.Send(s.children.give(c, ChildUploader, e.Run), e.Push)
 	case fxPull:

@@ -87,7 +87,7 @@ func (m *sessionMachine) resetFirst() {
 // beginLink asks for the server's capabilities, unless they are known or nothing is left to ask the server.
 func (m *sessionMachine) beginLink() {
 	r := m.current
-	if m.link == nil && m.needsCapabilities() {
+	if (m.link == nil || m.link.fleeting && !r.linked) && m.needsCapabilities() {
 		m.issue(fxCapabilities{Ref: m.nextRef(), SourceID: orElse(r.source, m.state.Attachment.CurrentSourceID)})
 		return
 	}
@@ -126,12 +126,16 @@ func (m *sessionMachine) capabilitiesDone(e evCapable) {
 	}
 	contract, err := m.checkCapabilities(&e.Capabilities)
 	if err == nil {
-		err = m.checkPinned(contract)
+		err = m.checkPinned(contract.Name())
 	}
 	if err != nil {
 		m.finish(err)
 		return
 	}
-	m.link = &serverLink{contract: contract, limits: e.Capabilities.Limits}
+	r.linked = true
+	m.link = &serverLink{contract: contract.Name(), limits: e.Capabilities.Limits, fleeting: contract.GateEveryRun()}
+	if pinned := m.state.Contract; pinned != "" && pinned != contract.Name() && !r.plans(actConnect) {
+		m.currentCommand(messages.PinContract{Contract: contract.Name()})
+	}
 	m.proceed()
 }

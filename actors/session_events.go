@@ -93,6 +93,7 @@ type (
 	// fxConnect asks the server who is to initialize the scope.
 	fxConnect struct {
 		Ref      uint64
+		Contract wire.ContractName
 		SourceID string
 		Pending  bool // has_local_pending_rows
 	}

@@ -60,8 +60,9 @@ func holdsUploads(err error) bool {
 		invalid   *messages.InvalidConflictResolutionError
 		exhausted *messages.PushConflictRetryExhaustedError
 		value     *wire.ValueError
+		sequence  *messages.SourceSequenceMismatchError
 	)
-	return errors.As(err, &rejected) || errors.As(err, &invalid) || errors.As(err, &exhausted) || errors.As(err, &value)
+	return errors.As(err, &rejected) || errors.As(err, &invalid) || errors.As(err, &exhausted) || errors.As(err, &value) || errors.As(err, &sequence)
 }
 
 // pullDone goes on after a pull or a snapshot.

@@ -74,6 +74,7 @@ type sessionMachine struct {
 type serverLink struct {
 	contract wire.ContractName
 	limits   wire.Limits
+	fleeting bool // asked for anew by every run
 }
 
 // sessionRead is a status call on its way through the writer.

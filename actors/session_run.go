@@ -28,7 +28,7 @@ const (
 	actOpen        action = iota + 1
 	actLoad               // read the state and decide by it
 	actRefresh            // read the state for the answer
-	actLink               // capabilities, unless they are known
+	actLink               // capabilities, unless they are known and the contract takes them as lasting
 	actConnect            // of an Attach
 	actAskForLease        // connect of a run that holds a lease it cannot use
 	actGate               // set the rebuild gate
@@ -64,6 +64,7 @@ type sessionRun struct {
 	abandoned bool // nobody waits any more: ends with the outstanding effect
 	ending    bool // has failed with held: reads the state and ends
 	fresh     bool // nothing has happened since the state was read
+	linked    bool // has asked for the capabilities
 
 	result Result
 	held   error // with which the run will end; uploads are held back by it, downloads may go on
@@ -178,9 +179,9 @@ func (m *sessionMachine) begin(s step) {
 	case actLink:
 		m.beginLink()
 	case actConnect:
-		m.issue(fxConnect{Ref: m.nextRef(), SourceID: r.source, Pending: m.hasRowsToSend()})
+		m.issue(fxConnect{Ref: m.nextRef(), Contract: m.linkNow().Contract, SourceID: r.source, Pending: m.hasRowsToSend()})
 	case actAskForLease:
-		m.issue(fxConnect{Ref: m.nextRef(), SourceID: m.state.Attachment.CurrentSourceID})
+		m.issue(fxConnect{Ref: m.nextRef(), Contract: m.linkNow().Contract, SourceID: m.state.Attachment.CurrentSourceID})
 	case actGate:
 		if !m.downloadsPaused && !m.state.Attachment.RebuildRequired {
 			m.write(messages.SetRebuildGate{Reason: local.ReasonExplicitRebuild})

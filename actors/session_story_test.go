@@ -92,7 +92,7 @@ func newSessionPlayer(story string) *sessionPlayer {
 	return &sessionPlayer{
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		machine: newSessionMachine(sessionConfig{
-			tables:    []wire.TableSpec{{Schema: "main", Table: "Users", SyncKeyColumns: []string{"id"}}},
+			tables:    []wire.TableSpec{{Schema: "main", Table: "users", SyncKeyColumns: []string{"id"}}},
 			serverURL: "https://example.com",
 			newID:     func() string { id++; return fmt.Sprintf("fresh-%d", id) },
 			recover:   strings.HasPrefix(story, "# AutoRecover"),
@@ -262,7 +262,7 @@ func verbNamed(name string) Verb {
 	panic("no verb " + name)
 }
 
-// parseState reads "user=u dirty=2 lease gate outbox=classic keep reattach live recovery=reason replace=u staged".
+// parseState reads "user=u dirty=2 lease gate outbox=classic contract=classic keep reattach live recovery=reason replace=u staged".
 func parseState(tokens []string) local.State {
 	s := local.State{Attachment: local.Attachment{CurrentSourceID: "source", Binding: local.Anonymous}}
 	s.Operation.Kind = local.NoOperation
@@ -294,6 +294,8 @@ func parseState(tokens []string) local.State {
 			s.Operation = local.Operation{Kind: local.RemoteReplace, TargetUserID: value}
 		case "staged":
 			s.Operation.Stage.Complete, s.Contract = true, wire.ClassicContract
+		case "contract":
+			s.Contract = wire.ContractName(value)
 		case "held":
 			s.UploadBlocked = &local.Blocked{Code: value}
 		default:
@@ -307,7 +309,7 @@ func parseCapabilities(tokens []string) wire.Capabilities {
 	c := wire.Capabilities{
 		ProtocolVersion: wire.ProtocolVersion,
 		Contract:        wire.ClassicContract,
-		Features:        map[string]bool{featureConnect: true},
+		Features:        map[string]bool{"connect_lifecycle": true},
 		TableSpecs:      []wire.TableSpec{{Schema: "main", Table: "users", SyncKeyColumns: []string{"id"}}},
 	}
 	for _, token := range tokens {

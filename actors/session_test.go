@@ -29,7 +29,7 @@ func (s *sessionServer) Capabilities(ctx context.Context, _ string) (wire.Capabi
 	return s.capabilities(ctx)
 }
 
-func (s *sessionServer) Connect(ctx context.Context, _ string, pending bool) (wire.ConnectResponse, error) {
+func (s *sessionServer) Connect(ctx context.Context, _ wire.Contract, _ string, pending bool) (wire.ConnectResponse, error) {
 	return s.connect(ctx, pending)
 }
 

@@ -156,6 +156,12 @@ func (s *stage) event(line string) event {
 	link := messages.Link{Contract: wire.ClassicContract, SourceID: "src", Limits: wire.Limits{
 		MaxRowsPerPushChunk: a.int("chunk", 0), MaxRowsPerBundle: a.int("bundle", 0),
 	}}
+	if a.has("uniform") {
+		link.Contract = wire.UniformContract
+		link.Limits.DefaultRowsPerSnapshotChunk, link.Limits.MaxRowsPerSnapshotChunk = 500, 700
+		link.Limits.DefaultBytesPerSnapshotChunk, link.Limits.MaxBytesPerSnapshotChunk, link.Limits.MaxBytesPerSnapshotRow = 1<<20, 2<<20, a.int("rowbytes", 1<<20)
+		link.Limits.MaxConcurrentSnapshotBuilds, link.Limits.MaxConcurrentSnapshotChunkRequests = 2, 8
+	}
 	oneShot := a.has("oneshot")
 	ok := func(result any) event { return evAnswer{ref: s.flow.ref, result: result} }
 	switch words[0] {
@@ -260,9 +266,9 @@ func (s *stage) event(line string) event {
 		}
 		return ok(r)
 	case "session":
-		return ok(wire.SnapshotSession{ID: a.or("id", "s1"), BundleSeq: 9, RowCount: a.int("rows", 0)})
+		return ok(wire.SnapshotSession{ID: a.or("id", "s1"), BundleSeq: 9, RowCount: a.int("rows", 0), ByteCount: a.int("bytes", 0)})
 	case "snapshotpage":
-		return ok(wire.SnapshotPage{Rows: make([]wire.Row, a.int("n", 1)), HasMore: a.has("more")})
+		return ok(wire.SnapshotPage{Rows: make([]wire.Row, a.int("n", 1)), ByteCount: a.int("bytes", 0), HasMore: a.has("more")})
 	case "restored":
 		r := local.Restored{BundleSeq: 9, Rows: a.int("rows", 0), Tables: spokenTables(a)}
 		if a.has("rotated") {
@@ -335,6 +341,8 @@ func spokenState(a args) local.State {
 
 func spokenError(a args) error {
 	switch a["with"] {
+	case "otherrequest":
+		return &wire.RequestHashError{Operation: "it", Sent: "rh", Named: "other"}
 	case "busy":
 		return &local.DatabaseError{Operation: "freeze", Transient: true}
 	case "intent":
@@ -478,6 +486,9 @@ func spellRequest(r request) string {
 		}
 	case snapshotPageRequest:
 		s += fmt.Sprintf(" %s after=%d max=%d", r.page.Session.ID, r.page.After, r.page.MaxRows)
+		if r.page.MaxBytes > 0 {
+			s += fmt.Sprintf(" bytes=%d/%d", r.page.AfterBytes, r.page.MaxBytes)
+		}
 	case deleteSnapshotRequest:
 		s += " " + r.snapshotID
 	case resolveRequest:

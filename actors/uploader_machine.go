@@ -295,11 +295,11 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.create()
 	case local.OutboxCommittedRemote:
 		// Whether the commit was answered or only inferred is not on disk: take it for inferred.
-		m.more, m.inferred = s.Pending.Dirty > 0, true
+		m.more, m.inferred = s.Pending.Dirty > 0, !m.contract().NamesRequest()
 		m.committedBefore, m.committed = m.committed, true
 		m.bundle = wire.BundleMeta{
 			Seq: s.Outbox.RemoteSeq, SourceID: s.Outbox.SourceID, SourceBundleID: s.Outbox.SourceBundleID,
-			RowCount: -1, Hash: s.Outbox.RemoteHash,
+			RowCount: -1, Hash: s.Outbox.RemoteHash, RequestHash: s.Outbox.RequestHash,
 		}
 		m.prove()
 	default:

@@ -55,13 +55,14 @@ func (m *uploadMachine) created(r wire.CreatePushResponse) {
 
 func (m *uploadMachine) alreadyCommitted(bundle wire.BundleMeta) {
 	this := tuple{m.outbox.SourceID, m.outbox.SourceBundleID}
-	if m.frozen == this && m.sent != this {
+	named := m.contract().NamesRequest()
+	if m.frozen == this && m.sent != this && !named {
 		// Committed, but not by us: this database is a copy of one that went on, or an older state of itself. The bundle
 		// is somebody else's and will come back as such.
 		m.recover(local.ReasonSourceSequenceChanged, "", messages.RequeueOutbox{})
 		return
 	}
-	m.bundle, m.inferred = bundle, true
+	m.bundle, m.inferred = bundle, !named
 	if m.withoutLease {
 		m.expect(pushDroppingLease, messages.DropLease{})
 		return
@@ -118,8 +119,13 @@ func (m *uploadMachine) chunkSent() {
 
 // refusal decides by what the server refused. This is the answer table of the specification.
 func (m *uploadMachine) refusal(err error) {
-	var refused *wire.HTTPError
+	var (
+		refused *wire.HTTPError
+		other   *wire.RequestHashError
+	)
 	switch f := transport.Classify(err); {
+	case errors.As(err, &other):
+		m.otherRequest(other)
 	case f.Class == transport.CommitFailed && errors.As(err, &refused):
 		m.commitFailed(refused)
 	case f.Class == transport.TooLarge && m.stage == pushFetching && m.pageRows > 1:
@@ -132,6 +138,19 @@ func (m *uploadMachine) refusal(err error) {
 	default:
 		m.finish(0, runError(err))
 	}
+}
+
+// otherRequest decides what becomes of an outbox under whose number the server holds another request. Not committed as far
+// as we know, it is kept: another copy of this database, or an older state of it, has used the number, and only the
+// application can know what that means. Rebuild then goes on as another source. Committed, the server contradicts itself, and a snapshot
+// tells what it holds.
+func (m *uploadMachine) otherRequest(err *wire.RequestHashError) {
+	if m.stage == pushFetching {
+		m.finishAfter(messages.PushNeedsRebuild, nil, messages.SetRebuildGate{Reason: local.ReasonResume})
+		return
+	}
+	mismatch := &messages.SourceSequenceMismatchError{SourceBundleID: m.outbox.SourceBundleID, Err: err}
+	m.block(&local.Blocked{Code: local.BlockedBySequence, Message: err.Error()}, mismatch)
 }
 
 // pushRefused decides what becomes of an outbox that is not known to be committed.

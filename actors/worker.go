@@ -108,8 +108,6 @@ func (n *network) perform(ctx context.Context, r request) (any, error) {
 	switch r := r.(type) {
 	case capabilitiesRequest:
 		return n.client.Capabilities(ctx, r.source)
-	case connectRequest:
-		return n.client.Connect(ctx, r.source, r.hasPending)
 	case deletePushRequest:
 		return nil, n.client.DeletePush(ctx, r.source, r.pushID)
 	case deleteSnapshotRequest:
@@ -137,6 +135,8 @@ func (c call) dialect() wire.ContractName { return c.contract }
 
 func (n *network) performIn(ctx context.Context, k wire.Contract, r inContract) (any, error) {
 	switch r := r.(type) {
+	case connectRequest:
+		return n.client.Connect(ctx, k, r.source, r.hasPending)
 	case createPushRequest:
 		return n.client.CreatePush(ctx, k, r.source, r.push)
 	case pushChunkRequest:
@@ -156,11 +156,24 @@ func (n *network) performIn(ctx context.Context, k wire.Contract, r inContract) 
 		}
 		return page, err
 	case createSnapshotRequest:
-		return n.client.CreateSnapshot(ctx, k, r.source, r.replacement)
+		session, err := n.client.CreateSnapshot(ctx, k, r.source, r.replacement)
+		if err != nil && session.ID != "" {
+			n.giveUp(ctx, deleteSnapshotRequest{call: r.call, snapshotID: session.ID})
+		}
+		return session, err
 	case snapshotPageRequest:
 		return n.client.SnapshotPage(ctx, k, r.source, r.page)
 	default:
 		panic(fmt.Sprintf("actors: a worker was given a %T", r))
+	}
+}
+
+// giveUp makes a best-effort request after one whose answer cannot be used.
+func (n *network) giveUp(ctx context.Context, r request) {
+	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
+	defer cancel()
+	if _, err := n.perform(ctx, r); err != nil {
+		n.log.Debug("a session was left to its time to live", zap.String("operation", r.operation()), zap.Error(err))
 	}
 }
 

@@ -34,7 +34,7 @@ func (s *echoServer) Capabilities(_ context.Context, source string) (wire.Capabi
 	s.note("capabilities", source)
 	return wire.Capabilities{AppName: "echo"}, s.err
 }
-func (s *echoServer) Connect(_ context.Context, source string, pending bool) (wire.ConnectResponse, error) {
+func (s *echoServer) Connect(_ context.Context, _ wire.Contract, source string, pending bool) (wire.ConnectResponse, error) {
 	s.note("connect", source, pending)
 	return wire.ConnectResponse{InitializationID: "L"}, s.err
 }

@@ -218,7 +218,7 @@ func TestABlockBeginsWhenItIsWritten(t *testing.T) {
 // commands has one of each command that is a transaction, with the method that executes it where that has another name.
 var commands = map[messages.Command]string{
 	messages.LoadState{}: "State", messages.AttachSeeding{}: "", messages.AttachEmpty{}: "", messages.BeginRemoteReplace{}: "",
-	messages.AttachKeepingIntents{}: "", messages.ResetScope{}: "", messages.DropLease{}: "", messages.LoseLease{}: "",
+	messages.AttachKeepingIntents{}: "", messages.PinContract{}: "", messages.ResetScope{}: "", messages.DropLease{}: "", messages.LoseLease{}: "",
 	messages.RequireReattach{}: "", messages.Detach{}: "", messages.Uninstall{}: "", messages.SetRebuildGate{}: "",
 	messages.SetSourceRecovery{}: "", messages.ReserveAnother{}: "", messages.RotateSource{}: "", messages.SetUploadBlocked{}: "", messages.Settle{}: "", &messages.Resolve{}: "",
 	&messages.Freeze{}: "", messages.OutboxRows{}: "", messages.MarkCommitted{}: "", &messages.TakeConflict{}: "",
@@ -309,6 +309,9 @@ func (d *recordingDB) BeginRemoteReplace(context.Context, string, wire.ContractN
 }
 func (d *recordingDB) AttachKeepingIntents(context.Context, string, wire.ContractName) error {
 	return d.note("AttachKeepingIntents")
+}
+func (d *recordingDB) PinContract(context.Context, wire.ContractName) error {
+	return d.note("PinContract")
 }
 func (d *recordingDB) ResetScope(context.Context, string) error { return d.note("ResetScope") }
 func (d *recordingDB) DropLease(context.Context) error          { return d.note("DropLease") }

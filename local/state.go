@@ -143,9 +143,13 @@ func (p Pending) Rows() int64 {
 // Any reports whether anything is pending.
 func (p Pending) Any() bool { return p.Rows() > 0 }
 
+// BlockedBySequence is the code of a Blocked for which the server holds another request under the outbox's number. Rebuild
+// goes on as another source.
+const BlockedBySequence = "source_sequence_mismatch"
+
 // Blocked is why uploads are held.
 type Blocked struct {
-	Code    string // the server's code, a ValueError's reason, or "invalid_conflict_resolution"
+	Code    string // the server's code, a ValueError's reason, "invalid_conflict_resolution", or BlockedBySequence
 	Status  int    // HTTP status, 0 when the reason is local
 	Message string
 	Table   string // where known

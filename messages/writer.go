@@ -62,6 +62,8 @@ type (
 		UserID   string
 		Contract wire.ContractName
 	}
+	// PinContract records that the server speaks another dialect from now on.
+	PinContract struct{ Contract wire.ContractName }
 	// ResetScope prepares the database to seed a scope that the server lost: fresh source, every row a dirty INSERT.
 	// SourceID is the fresh source's id: the one that connect was sent with, because a lease belongs to its source.
 	ResetScope struct{ SourceID string }
@@ -170,6 +172,7 @@ func (AttachSeeding) command()        {}
 func (AttachEmpty) command()          {}
 func (BeginRemoteReplace) command()   {}
 func (AttachKeepingIntents) command() {}
+func (PinContract) command()          {}
 func (ResetScope) command()           {}
 func (DropLease) command()            {}
 func (LoseLease) command()            {}

@@ -57,7 +57,7 @@ func (db *DB) attach(userID, initializationID string, contract wire.ContractName
 	if err := db.clearEngineState(engineReattachRequired, engineKeepIntents, engineUploadBlocked); err != nil {
 		return err
 	}
-	return db.setEngineState(engineContract, string(contract))
+	return db.pin(contract)
 }
 
 // mayAttach refuses to bind a database that is bound already, or in the middle of something.

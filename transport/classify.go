@@ -130,6 +130,12 @@ func classOfAnswer(e *wire.HTTPError) Class {
 	}
 }
 
+// capacityCodes are the refusals of a server that builds or serves as many snapshots as it can. They pass; a server that does
+// not say when is asked again after capacityDelay.
+var capacityCodes = map[string]bool{"snapshot_build_capacity": true, "snapshot_chunk_capacity": true}
+
+const capacityDelay = time.Second
+
 // forbiddenCodes are the refusals of the protocol that come as a 403 without being about credentials.
 var forbiddenCodes = map[string]bool{
 	"push_session_forbidden":        true,

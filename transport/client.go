@@ -65,6 +65,8 @@ type request struct {
 	body     []byte // nil: none
 	limit    int64  // of a success body
 	conflict int64  // limit of the body of a 409, which may hold a row; 0: as other errors
+	// refused decodes an answer other than success; nil: as where no contract is known
+	refused func(op string, status int, body []byte) *wire.HTTPError
 }
 
 // newRequest builds the HTTP request. dog may be nil.
@@ -156,8 +158,15 @@ func refusal(ctx, inner context.Context, r request, resp *http.Response, at *url
 		// Half an error body could hide the code on which everything depends.
 		return failed(ctx, inner, r.op, at, err)
 	}
-	answer := wire.DecodeError(r.op, resp.StatusCode, body)
+	decode := r.refused
+	if decode == nil {
+		decode = wire.DecodeError
+	}
+	answer := decode(r.op, resp.StatusCode, body)
 	answer.RetryAfter = retryAfter(resp.Header, time.Now())
+	if capacityCodes[answer.Code] && answer.RetryAfter == 0 {
+		answer.RetryAfter = capacityDelay
+	}
 	if r.op == OpCapabilities {
 		switch resp.StatusCode {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:

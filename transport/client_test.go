@@ -215,11 +215,11 @@ func TestCallerEndsItsRequest(t *testing.T) {
 		<-arrived
 		cancel()
 	}()
-	_, err := client.Connect(ctx, "source", false)
+	_, err := client.Connect(ctx, contract(), "source", false)
 	if !errors.Is(err, context.Canceled) || Classify(err).Class != Canceled {
 		t.Errorf("%v", err)
 	}
-	if _, err = client.Connect(ctx, "source", false); Classify(err).Class != Canceled {
+	if _, err = client.Connect(ctx, contract(), "source", false); Classify(err).Class != Canceled {
 		t.Errorf("with a context that has ended: %v", err)
 	}
 }
@@ -256,7 +256,7 @@ func TestRedirects(t *testing.T) {
 	t.Cleanup(server.Close)
 
 	ask := func(prefix string, client *http.Client) error {
-		_, err := newClient(t, Config{BaseURL: server.URL + prefix, HTTPClient: client}).Connect(context.Background(), "source", true)
+		_, err := newClient(t, Config{BaseURL: server.URL + prefix, HTTPClient: client}).Connect(context.Background(), contract(), "source", true)
 		return err
 	}
 	if err := ask("/moved", server.Client()); err != nil {

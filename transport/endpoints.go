@@ -48,22 +48,22 @@ func (c *Client) Capabilities(ctx context.Context, sourceID string) (wire.Capabi
 
 // Connect asks what is to become of the user's scope. hasPending says whether there are local rows to seed it with.
 // A resolution of retry_later is an answer, not an error.
-func (c *Client) Connect(ctx context.Context, sourceID string, hasPending bool) (wire.ConnectResponse, error) {
+func (c *Client) Connect(ctx context.Context, k wire.Contract, sourceID string, hasPending bool) (wire.ConnectResponse, error) {
 	body, err := c.do(ctx, request{
 		op: OpConnect, method: http.MethodPost, path: "/sync/connect", sourceID: sourceID,
-		body: wire.AppendConnect(nil, hasPending), limit: c.cfg.Bounds.Other,
+		body: wire.AppendConnect(nil, hasPending), limit: c.cfg.Bounds.Other, refused: k.DecodeError,
 	})
 	if err != nil {
 		return wire.ConnectResponse{}, err
 	}
-	return wire.DecodeConnect(body)
+	return k.DecodeConnect(body)
 }
 
 // CreatePush opens a push session, or learns that the push was committed before.
 func (c *Client) CreatePush(ctx context.Context, k wire.Contract, sourceID string, r wire.CreatePushRequest) (wire.CreatePushResponse, error) {
 	body, err := c.do(ctx, request{
 		op: OpCreatePush, method: http.MethodPost, path: pushSessions, sourceID: sourceID,
-		body: k.AppendCreatePush(nil, r), limit: c.cfg.Bounds.Other,
+		body: k.AppendCreatePush(nil, r), limit: c.cfg.Bounds.Other, refused: k.DecodeError,
 	})
 	if err != nil {
 		return wire.CreatePushResponse{}, err
@@ -76,6 +76,7 @@ func (c *Client) PushChunk(ctx context.Context, k wire.Contract, sourceID, pushI
 	body, err := c.do(ctx, request{
 		op: OpPushChunk, method: http.MethodPost, path: sessionPath(pushSessions, pushID, "/chunks"), sourceID: sourceID,
 		body: k.AppendPushChunk(make([]byte, 0, chunkSize(rows)), start, rows), limit: c.cfg.Bounds.Other,
+		refused: k.DecodeError,
 	})
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func chunkSize(rows []wire.PushRow) int {
 func (c *Client) CommitPush(ctx context.Context, k wire.Contract, sourceID, pushID string, r wire.CreatePushRequest) (wire.BundleMeta, error) {
 	body, err := c.do(ctx, request{
 		op: OpCommitPush, method: http.MethodPost, path: sessionPath(pushSessions, pushID, "/commit"), sourceID: sourceID,
-		limit: c.cfg.Bounds.Other, conflict: c.cfg.Bounds.CommittedRows,
+		limit: c.cfg.Bounds.Other, conflict: c.cfg.Bounds.CommittedRows, refused: k.DecodeError,
 	})
 	if err != nil {
 		return wire.BundleMeta{}, err
@@ -120,7 +121,7 @@ func (c *Client) CommittedRows(ctx context.Context, k wire.Contract, sourceID st
 	q = q.with("max_rows", r.MaxRows)
 	body, err := c.do(ctx, request{
 		op: OpCommittedRows, method: http.MethodGet, path: "/sync/committed-bundles/" + strconv.FormatInt(r.Bundle.Seq, 10) + "/rows",
-		query: string(q), sourceID: sourceID, limit: c.cfg.Bounds.CommittedRows,
+		query: string(q), sourceID: sourceID, limit: c.cfg.Bounds.CommittedRows, refused: k.DecodeError,
 	})
 	if err != nil {
 		return wire.CommittedRowsPage{}, err
@@ -137,6 +138,7 @@ func (c *Client) Pull(ctx context.Context, k wire.Contract, sourceID string, r w
 	}
 	body, err := c.do(ctx, request{
 		op: OpPull, method: http.MethodGet, path: "/sync/pull", query: string(q), sourceID: sourceID, limit: c.cfg.Bounds.Pull,
+		refused: k.DecodeError,
 	})
 	if err != nil {
 		return wire.PullPage{}, err
@@ -144,9 +146,10 @@ func (c *Client) Pull(ctx context.Context, k wire.Contract, sourceID string, r w
 	return k.DecodePull(body, r)
 }
 
-// CreateSnapshot opens a snapshot session. A replacement, where given, retires this source in favour of another one.
+// CreateSnapshot opens a snapshot session. A replacement, where given, retires this source in favour of another one. Where
+// the answer breaks the contract but names a session, its ID comes beside the error, so that it can be given up.
 func (c *Client) CreateSnapshot(ctx context.Context, k wire.Contract, sourceID string, replacement *wire.SourceReplacement) (wire.SnapshotSession, error) {
-	r := request{op: OpCreateSnapshot, method: http.MethodPost, path: snapshotSessions, sourceID: sourceID, limit: c.cfg.Bounds.Other}
+	r := request{op: OpCreateSnapshot, method: http.MethodPost, path: snapshotSessions, sourceID: sourceID, limit: c.cfg.Bounds.Other, refused: snapshotRefusal(k, wire.SnapshotBounds{})}
 	if replacement != nil {
 		r.body = wire.AppendSnapshotRequest(nil, replacement)
 	}
@@ -155,6 +158,13 @@ func (c *Client) CreateSnapshot(ctx context.Context, k wire.Contract, sourceID s
 		return wire.SnapshotSession{}, err
 	}
 	return k.DecodeSnapshotSession(body)
+}
+
+// snapshotRefusal returns the decoder of the refusals of a snapshot endpoint.
+func snapshotRefusal(k wire.Contract, bounds wire.SnapshotBounds) func(string, int, []byte) *wire.HTTPError {
+	return func(op string, status int, body []byte) *wire.HTTPError {
+		return k.DecodeSnapshotError(op, status, body, bounds)
+	}
 }
 
 // SnapshotPage fetches a page of a snapshot. Where the request bounds the page's rows in bytes, that bound and some
@@ -168,7 +178,7 @@ func (c *Client) SnapshotPage(ctx context.Context, k wire.Contract, sourceID str
 	}
 	body, err := c.do(ctx, request{
 		op: OpSnapshotPage, method: http.MethodGet, path: sessionPath(snapshotSessions, r.Session.ID, ""),
-		query: string(q), sourceID: sourceID, limit: limit,
+		query: string(q), sourceID: sourceID, limit: limit, refused: snapshotRefusal(k, wire.SnapshotBounds{MaxRows: r.MaxRows, MaxBytes: r.MaxBytes}),
 	})
 	if err != nil {
 		return wire.SnapshotPage{}, err

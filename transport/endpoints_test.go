@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -50,7 +51,7 @@ func exchanges() map[string]exchange {
 		"connect": {
 			method: "POST", path: "/api/v1/sync/connect", body: `{"has_local_pending_rows":true}`, answer: `{"resolution":"retry_later","retry_after_seconds":3,"lease_expires_at":"2099-01-01T00:00:00Z"}`,
 			call: func(ctx context.Context, c *Client) error {
-				got, err := c.Connect(ctx, sourceName, true)
+				got, err := c.Connect(ctx, contract(), sourceName, true)
 				return expect(err, got.Resolution == wire.ResolutionRetry && got.RetryAfterSeconds == 3)
 			},
 		},
@@ -273,22 +274,29 @@ func TestRequestFixtures(t *testing.T) {
 	if len(fixtures.Cases) == 0 {
 		t.Fatal("no cases")
 	}
-	for _, c := range fixtures.Cases {
-		t.Run(c.Name, func(t *testing.T) {
-			t.Parallel()
-			asked := 0
-			client := inMemory(t, func(r *http.Request) (*http.Response, error) {
-				asked++
-				c.check(t, r)
-				return answer(200, c.minimalAnswer()), nil
-			}, func(cfg *Config) { cfg.BaseURL = fixtures.BaseURI })
-			if err := c.call(t.Context(), client); err != nil {
-				t.Error(err)
-			}
-			if asked != 1 {
-				t.Errorf("%d requests", asked)
-			}
-		})
+	for _, name := range []wire.ContractName{wire.ClassicContract, wire.UniformContract} {
+		for _, c := range fixtures.Cases {
+			t.Run(string(name)+"/"+c.Name, func(t *testing.T) {
+				t.Parallel()
+				k, err := wire.ContractByName(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.contract = k
+				asked := 0
+				client := inMemory(t, func(r *http.Request) (*http.Response, error) {
+					asked++
+					c.check(t, r)
+					return answer(200, c.minimalAnswer()), nil
+				}, func(cfg *Config) { cfg.BaseURL = fixtures.BaseURI })
+				if err := c.call(t.Context(), client); err != nil {
+					t.Error(err)
+				}
+				if asked != 1 {
+					t.Errorf("%d requests", asked)
+				}
+			})
+		}
 	}
 }
 
@@ -306,6 +314,7 @@ type requestCase struct {
 		SnapshotBundleSeq                   int64
 		PreviousSourceID, NewSourceID       string
 		Reason                              string
+		MaxBytes                            int64
 	}
 	Expected struct {
 		Method, Path, SourceHeader string
@@ -313,7 +322,11 @@ type requestCase struct {
 		Body                       json.RawMessage
 		BodyMustNotContain         []string
 	}
+
+	contract wire.Contract
 }
+
+func (c *requestCase) uniform() bool { return c.contract.Name() == wire.UniformContract }
 
 func (c *requestCase) check(t *testing.T, r *http.Request) {
 	if r.Method != c.Expected.Method || r.URL.Path != c.Expected.Path || r.Header.Get("Oversync-Source-ID") != c.Expected.SourceHeader {
@@ -323,9 +336,12 @@ func (c *requestCase) check(t *testing.T, r *http.Request) {
 	for name, values := range r.URL.Query() {
 		query[name] = values[0]
 	}
-	delete(c.Expected.Query, "max_bytes") // of the other dialect
-	if !maps.Equal(query, c.Expected.Query) {
-		t.Errorf("query %v, want %v", query, c.Expected.Query)
+	wantQuery := maps.Clone(c.Expected.Query)
+	if !c.uniform() {
+		delete(wantQuery, "max_bytes")
+	}
+	if !maps.Equal(query, wantQuery) {
+		t.Errorf("query %v, want %v", query, wantQuery)
 	}
 	var body []byte
 	if r.Body != nil {
@@ -341,7 +357,9 @@ func (c *requestCase) check(t *testing.T, r *http.Request) {
 		}
 		return
 	}
-	delete(want, "canonical_request_hash") // of the other dialect
+	if !c.uniform() {
+		delete(want, "canonical_request_hash")
+	}
 	got := map[string]any{}
 	if err := json.Unmarshal(body, &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("body %s, want %v", body, want)
@@ -374,38 +392,46 @@ func containsMember(v any, name string) bool {
 
 func (c *requestCase) minimalAnswer() string {
 	n := func(v int64) string { b, _ := json.Marshal(v); return string(b) }
+	named, counted := "", ""
+	if c.uniform() {
+		named, counted = `,"canonical_request_hash":"`+hash+`"`, `,"byte_count":0`
+	}
 	switch c.Operation {
 	case "capabilities":
 		return capabilities
 	case "connect":
 		return `{"resolution":"initialize_local","initialization_id":"` + leaseID + `","lease_expires_at":"2099-01-01T00:00:00Z"}`
 	case "pushSessionCreate":
-		return `{"push_id":"` + pushID + `","status":"staging","planned_row_count":` + n(c.Args.PlannedRowCount) + `,"next_expected_row_ordinal":0}`
+		return `{"push_id":"` + pushID + `","status":"staging","planned_row_count":` + n(c.Args.PlannedRowCount) + `,"next_expected_row_ordinal":0` + named + `}`
 	case "pushSessionChunk":
 		return `{"push_id":"` + pushID + `","next_expected_row_ordinal":1}`
 	case "pushSessionCommit":
-		return `{"bundle_seq":1,"source_id":"` + c.SourceID + `","source_bundle_id":1,"row_count":1,"bundle_hash":"fixture-hash"}`
+		return `{"bundle_seq":1,"source_id":"` + c.SourceID + `","source_bundle_id":1,"row_count":1,"bundle_hash":"fixture-hash"` + named + `}`
 	case "committedRows":
-		return `{"bundle_seq":` + n(c.Args.BundleSeq) + `,"source_id":"` + c.SourceID + `","source_bundle_id":1,"row_count":0,"bundle_hash":"fixture-hash","rows":[],"next_row_ordinal":` + n(c.Args.AfterRowOrdinal) + `,"has_more":false}`
+		return `{"bundle_seq":` + n(c.Args.BundleSeq) + `,"source_id":"` + c.SourceID + `","source_bundle_id":1,"row_count":0,"bundle_hash":"fixture-hash"` + named + `,"rows":[],"next_row_ordinal":` + n(c.Args.AfterRowOrdinal) + `,"has_more":false}`
 	case "pull":
 		return `{"stable_bundle_seq":` + n(c.Args.TargetBundleSeq) + `,"bundles":[],"has_more":false}`
 	case "snapshotSession", "sourceReplacement":
 		return `{"snapshot_id":"snapshot-fixture","snapshot_bundle_seq":6,"row_count":0,"byte_count":0,"expires_at":"2099-01-01T00:00:00Z"}`
 	case "snapshotChunk":
-		return `{"snapshot_id":"` + c.Args.SnapshotID + `","snapshot_bundle_seq":` + n(c.Args.SnapshotBundleSeq) + `,"rows":[],"next_row_ordinal":` + n(c.Args.AfterRowOrdinal) + `,"has_more":false}`
+		return `{"snapshot_id":"` + c.Args.SnapshotID + `","snapshot_bundle_seq":` + n(c.Args.SnapshotBundleSeq) + `,"rows":[],"next_row_ordinal":` + n(c.Args.AfterRowOrdinal) + `,"has_more":false` + counted + `}`
 	default:
 		return ""
 	}
 }
 
 func (c *requestCase) call(ctx context.Context, client *Client) error {
-	k, a := contract(), c.Args
+	k, a := c.contract, c.Args
+	maxBytes := a.MaxBytes
+	if !c.uniform() {
+		maxBytes = 0
+	}
 	var err error
 	switch c.Operation {
 	case "capabilities":
 		_, err = client.Capabilities(ctx, c.SourceID)
 	case "connect":
-		_, err = client.Connect(ctx, c.SourceID, a.HasLocalPendingRows)
+		_, err = client.Connect(ctx, k, c.SourceID, a.HasLocalPendingRows)
 	case "pull":
 		_, err = client.Pull(ctx, k, c.SourceID, wire.PullRequest{After: a.AfterBundleSeq, MaxBundles: a.MaxBundles, Target: a.TargetBundleSeq})
 	case "pushSessionCreate":
@@ -415,7 +441,7 @@ func (c *requestCase) call(ctx context.Context, client *Client) error {
 	case "pushSessionChunk":
 		err = client.PushChunk(ctx, k, c.SourceID, a.PushID, a.StartRowOrdinal, pushRows)
 	case "pushSessionCommit":
-		_, err = client.CommitPush(ctx, k, c.SourceID, a.PushID, wire.CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1})
+		_, err = client.CommitPush(ctx, k, c.SourceID, a.PushID, wire.CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1, RequestHash: hash})
 	case "committedRows":
 		_, err = client.CommittedRows(ctx, k, c.SourceID, wire.CommittedRowsRequest{
 			Bundle: wire.BundleMeta{Seq: a.BundleSeq, SourceID: c.SourceID, SourceBundleID: 1, RowCount: -1}, After: a.AfterRowOrdinal, MaxRows: a.MaxRows,
@@ -429,6 +455,7 @@ func (c *requestCase) call(ctx context.Context, client *Client) error {
 	case "snapshotChunk":
 		_, err = client.SnapshotPage(ctx, k, c.SourceID, wire.SnapshotPageRequest{
 			Session: wire.SnapshotSession{ID: a.SnapshotID, BundleSeq: a.SnapshotBundleSeq, RowCount: a.AfterRowOrdinal}, After: a.AfterRowOrdinal, MaxRows: a.MaxRows,
+			MaxBytes: maxBytes,
 		})
 	case "watch":
 		var stream *Stream
@@ -443,4 +470,56 @@ func (c *requestCase) call(ctx context.Context, client *Client) error {
 		err = nil // the fixture's minimal answers are not consistent in themselves; the request is what is looked at
 	}
 	return err
+}
+
+// Refusals of snapshots go through the taxonomy of their contract; a server at its capacity that does not say when is asked
+// again after a second.
+func TestSnapshotRefusals(t *testing.T) {
+	t.Parallel()
+	k, err := wire.ContractByName(wire.UniformContract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		status           int
+		retryAfter, body string
+		code             string
+		class            Class
+		after            time.Duration
+		chunk            bool
+	}{
+		{429, "", `{"error":"snapshot_build_capacity"}`, "snapshot_build_capacity", Transient, time.Second, false},
+		{429, "30", `{"error":"snapshot_build_capacity"}`, "snapshot_build_capacity", Transient, 30 * time.Second, false},
+		{429, "1.5", `{"error":"snapshot_chunk_capacity"}`, "snapshot_chunk_capacity", Transient, time.Second, true},
+		{429, "Wed, 21 Oct 2015 07:28:00 GMT", `{"error":"snapshot_chunk_capacity"}`, "snapshot_chunk_capacity", Transient, time.Second, true},
+		{429, "", `{"error":"slow_down"}`, "invalid_error_response", Transient, 0, true},
+		{400, "", `{"error":"snapshot_chunk_too_small","required_byte_count":11}`, "snapshot_chunk_too_small", Code, 0, true},
+		{400, "", `{"error":"snapshot_chunk_too_small","required_byte_count":10}`, "snapshot_chunk_too_small_invalid", Code, 0, true},
+		{409, "", `{"error":"snapshot_session_limit_exceeded","dimension":"row_count","actual":2,"limit":1}`, "snapshot_session_limit_exceeded", Code, 0, false},
+		{404, "", `{"error":"snapshot_session_not_found"}`, "snapshot_session_not_found", Code, 0, true},
+		{409, "", `{"error":"whose_row","message":"of tenant 7"}`, "invalid_error_response", Code, 0, false},
+	} {
+		client := inMemory(t, func(*http.Request) (*http.Response, error) {
+			resp := answer(c.status, c.body)
+			if c.retryAfter != "" {
+				resp.Header.Set("Retry-After", c.retryAfter)
+			}
+			return resp, nil
+		})
+		if c.chunk {
+			_, err = client.SnapshotPage(t.Context(), k, "source", wire.SnapshotPageRequest{Session: session, MaxRows: 5, MaxBytes: 10})
+		} else {
+			_, err = client.CreateSnapshot(t.Context(), k, "source", nil)
+		}
+		if f := Classify(err); f.Class != c.class || f.Code != c.code || f.RetryAfter != c.after {
+			t.Errorf("%d %s: %+v (%v)", c.status, c.body, f, err)
+		}
+	}
+	// A session that cannot be used is named, so that it can be given up.
+	client := inMemory(t, func(*http.Request) (*http.Response, error) {
+		return answer(200, `{"snapshot_id":"s","snapshot_bundle_seq":1}`), nil
+	})
+	if got, err := client.CreateSnapshot(t.Context(), k, "source", nil); Classify(err).Class != Protocol || got.ID != "s" {
+		t.Errorf("%+v, %v", got, err)
+	}
 }

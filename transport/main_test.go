@@ -75,7 +75,7 @@ const (
 
 // connect makes the simplest request there is.
 func connect(c *Client) error {
-	_, err := c.Connect(context.Background(), "source", false)
+	_, err := c.Connect(context.Background(), contract(), "source", false)
 	return err
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"encoding/base64"
+	"fmt"
 	"math"
 	"strconv"
 )
@@ -247,6 +248,28 @@ func (classic) DecodeError(operation string, status int, body []byte) *HTTPError
 func (classic) DecodeSnapshotError(operation string, status int, body []byte, _ SnapshotBounds) *HTTPError {
 	return DecodeError(operation, status, body)
 }
+
+// CheckTransfer implements Contract.
+func (classic) CheckTransfer(s SnapshotSession, rows, _ int64) error {
+	return checkTransfer(s, rows, s.ByteCount)
+}
+
+// checkTransfer checks the totals of a snapshot whose last page has come.
+func checkTransfer(s SnapshotSession, rows, bytes int64) error {
+	reason := ""
+	switch {
+	case rows != s.RowCount:
+		reason = fmt.Sprintf("snapshot final row total %d does not match session row_count %d", rows, s.RowCount)
+	case bytes != s.ByteCount:
+		reason = fmt.Sprintf("snapshot final byte total %d does not match session byte_count %d", bytes, s.ByteCount)
+	default:
+		return nil
+	}
+	return &ProtocolError{Operation: "snapshot page", Reason: invalidChunk + reason}
+}
+
+// GateEveryRun implements Contract: what a classic server is, it stays.
+func (classic) GateEveryRun() bool { return false }
 
 // SnapshotBounds implements Contract: the server's default unless something else is wanted, never more than its maximum.
 func (classic) SnapshotBounds(l Limits, rows, _ int64) (SnapshotBounds, error) {

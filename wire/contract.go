@@ -58,6 +58,10 @@ type Contract interface {
 	// SnapshotBounds says how large pages to ask for of a server with these limits. rows and bytes are what the
 	// configuration wants, 0: no wish. Limits that contradict each other are a *ProtocolError.
 	SnapshotBounds(l Limits, rows, bytes int64) (SnapshotBounds, error)
+	// CheckTransfer checks the totals of a snapshot whose last page has come. bytes is the sum of the pages' ByteCount.
+	CheckTransfer(s SnapshotSession, rows, bytes int64) error
+	// GateEveryRun reports whether the capabilities are asked for anew before every run that asks the server anything.
+	GateEveryRun() bool
 	// NamesRequest reports whether the server's answers to a push name the request that they are about, by its hash.
 	// Then nothing else has to tell whether what was committed is what is in the outbox: an answer about another request
 	// is a *RequestHashError. Where it does not, the committed rows have to tell.

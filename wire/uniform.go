@@ -18,6 +18,9 @@ func (uniform) Name() ContractName { return UniformContract }
 // NamesRequest implements Contract.
 func (uniform) NamesRequest() bool { return true }
 
+// GateEveryRun implements Contract.
+func (uniform) GateEveryRun() bool { return true }
+
 // AppendPayload appends the wire payload of a row of t: every column, in canonical form.
 func (uniform) AppendPayload(dst []byte, t *Table, row []Value) ([]byte, error) {
 	start := len(dst)

@@ -69,6 +69,11 @@ func (uniform) DecodeSnapshotSession(body []byte) (SnapshotSession, error) {
 	return s, nil
 }
 
+// CheckTransfer implements Contract.
+func (uniform) CheckTransfer(s SnapshotSession, rows, bytes int64) error {
+	return checkTransfer(s, rows, bytes)
+}
+
 // The members of a chunk and of a row of one, as bits of a memberSet.
 const (
 	chunkByteCount memberSet = 1 << iota
