@@ -91,8 +91,7 @@ func (db *DB) prepareBulk(rows int) (undo func(), err error) {
 	if err := db.conn.raw.Exec(bulkPragmas); err != nil {
 		return undo, err
 	}
-	theirs, err := db.appHasTriggers()
-	if err != nil || theirs {
+	if watched, err := db.watchedTables(); err != nil || len(watched) > 0 {
 		return undo, err
 	}
 	_, err = db.conn.raw.Config(sqlite3.DBCONFIG_ENABLE_TRIGGER, false)
@@ -114,18 +113,31 @@ func (db *DB) endBulk() {
 	}
 }
 
-// appHasTriggers reports whether there are triggers on managed tables that are not ours.
-func (db *DB) appHasTriggers() (bool, error) {
+// watchedTables returns the tables on which triggers fire that are not ours. It is asked for every transaction, and
+// answers from memory as long as the schema stays.
+func (db *DB) watchedTables() (map[*table]bool, error) {
+	var version int64
+	if _, err := db.conn.one(`PRAGMA schema_version`, func(s *sqlite3.Stmt) error {
+		version = s.ColumnInt64(0)
+		return nil
+	}); err != nil || db.watched.tables != nil && db.watched.version == version {
+		return db.watched.tables, err
+	}
 	ours, err := db.conn.ourTriggers()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	theirs := false
-	_, err = db.conn.each(`SELECT name, lower(tbl_name) FROM sqlite_schema WHERE type = 'trigger'`, func(s *sqlite3.Stmt) error {
-		if _, ok := ours[s.ColumnText(0)]; !ok && db.byName[s.ColumnText(1)] != nil {
-			theirs = true
+	tables := map[*table]bool{}
+	if _, err := db.conn.each(`SELECT name, lower(tbl_name) FROM sqlite_schema WHERE type = 'trigger'`, func(s *sqlite3.Stmt) error {
+		if t := db.byName[s.ColumnText(1)]; t != nil {
+			if _, ok := ours[s.ColumnText(0)]; !ok {
+				tables[t] = true
+			}
 		}
 		return nil
-	})
-	return theirs, err
+	}); err != nil {
+		return nil, err
+	}
+	db.watched.tables, db.watched.version = tables, version
+	return tables, nil
 }

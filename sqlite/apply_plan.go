@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -15,11 +17,13 @@ type plan struct {
 	c       *conn
 	t       *table
 	bare    bool // no trigger fires
+	watched bool // triggers of the application's fire
 	order   int  // position among the managed tables
 	decoder wire.RowDecoder
 
 	upsert batched
 	insert batched // of rows that are not there
+	update batched // of rows that may not be there, one by one
 	delete batched // by key
 
 	// referred are the columns of t that managed tables refer to.
@@ -30,8 +34,8 @@ type plan struct {
 	changed bool // a row of the table was written or deleted
 }
 
-func newPlan(c *conn, contract wire.Contract, t *table, all []*table, bare bool) *plan {
-	p := &plan{c: c, t: t, bare: bare, order: slices.Index(all, t), decoder: contract.NewRowDecoder(&t.Table)}
+func newPlan(c *conn, contract wire.Contract, t *table, all []*table, bare, watched bool) *plan {
+	p := &plan{c: c, t: t, bare: bare, watched: watched, order: slices.Index(all, t), decoder: contract.NewRowDecoder(&t.Table)}
 	p.usual()
 	p.delete = batched{c: c, build: func(n int) string {
 		return fmt.Sprintf(`DELETE FROM %s WHERE %s IN (%s)`, quote(t.local), quote(t.key().name), parameters(1, n))
@@ -59,18 +63,29 @@ func newPlan(c *conn, contract wire.Contract, t *table, all []*table, bare bool)
 
 // batches returns every statement of p, for clearing.
 func (p *plan) batches() []*batched {
-	out := []*batched{&p.upsert, &p.insert, &p.delete, &p.children}
+	out := []*batched{&p.upsert, &p.insert, &p.update, &p.delete, &p.children}
 	for i := range p.gone {
 		out = append(out, &p.gone[i])
 	}
 	return out
 }
 
-// insertSQL inserts n rows. verb names a conflict clause, which overrides those of the table's own constraints: they
+// orFail is the conflict clause of statements that lay rows down. It overrides those of the table's own constraints: they
 // could replace or drop rows without a word.
 //
 // OR FAIL spares SQLite the copy of every page it keeps so as to be able to undo half a statement. Nobody needs that:
 // whoever lays rows down takes everything back on an error, the transaction or what came since a savepoint.
+//
+// It would override those of the statements in the application's triggers, too: INSERT OR REPLACE INTO a search index
+// would fail at the second row. So where such triggers fire there is none, unless the table needs it more.
+func (p *plan) orFail() string {
+	if p.watched && !p.t.lenient {
+		return ""
+	}
+	return " OR FAIL"
+}
+
+// insertSQL inserts n rows.
 func (p *plan) insertSQL(verb string, n int) string {
 	names := make([]string, len(p.t.columns))
 	for i, c := range p.t.columns {
@@ -88,6 +103,7 @@ func (p *plan) usual() {
 		p.upsert.first = p.plainSQL
 	}
 	p.insert = batched{c: p.c, build: p.plainSQL}
+	p.update = batched{c: p.c, build: p.updateSQL}
 }
 
 // replacing makes p insert rows in place of whatever stands in their way, or no longer.
@@ -100,21 +116,56 @@ func (p *plan) replacing(on bool) {
 	}
 }
 
-func (p *plan) plainSQL(n int) string   { return p.insertSQL("INSERT OR FAIL", n) }
+func (p *plan) plainSQL(n int) string   { return p.insertSQL("INSERT"+p.orFail(), n) }
 func (p *plan) replaceSQL(n int) string { return p.insertSQL("INSERT OR REPLACE", n) }
 
 func (p *plan) upsertSQL(n int) string {
-	var sets []string
-	for i, c := range p.t.columns {
-		if i != p.t.Key {
-			sets = append(sets, fmt.Sprintf(`%s = excluded.%[1]s`, quote(c.name)))
-		}
-	}
+	sets := p.sets(func(c string, _ int) string { return c + ` = excluded.` + c })
 	sql := p.plainSQL(n) + ` ON CONFLICT (` + quote(p.t.key().name) + `) DO `
 	if len(sets) == 0 {
 		return sql + `NOTHING`
 	}
 	return sql + `UPDATE SET ` + strings.Join(sets, `, `)
+}
+
+// sets lists the assignments to all columns but the key.
+func (p *plan) sets(assign func(quoted string, i int) string) []string {
+	var sets []string
+	for i, c := range p.t.columns {
+		if i != p.t.Key {
+			sets = append(sets, assign(quote(c.name), i))
+		}
+	}
+	return sets
+}
+
+// updateSQL updates a row, with the parameters of inserting it.
+func (p *plan) updateSQL(int) string {
+	sets := p.sets(func(c string, i int) string { return c + ` = ?` + strconv.Itoa(1+i) })
+	return fmt.Sprintf(`UPDATE%s %s SET %s WHERE %s = ?%d`, p.orFail(), quote(p.t.local), strings.Join(sets, `, `), quote(p.t.key().name), 1+p.t.Key)
+}
+
+// put inserts rows, or updates those that are there already.
+//
+// An upsert has an OR ABORT in it that triggers of an update cannot escape, so that tables with triggers of the
+// application's get two statements a row.
+func (p *plan) put(n int, bind func(s *sqlite3.Stmt, slot, i int) error) error {
+	if !p.watched || len(p.t.columns) == 1 {
+		return p.upsert.exec(n, bind)
+	}
+	for i := range n {
+		one := func(s *sqlite3.Stmt, slot, _ int) error { return bind(s, slot, i) }
+		if err := p.update.exec(1, one); err != nil {
+			return err
+		}
+		if p.c.raw.Changes() > 0 {
+			continue
+		}
+		if err := p.insert.exec(1, one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // decode returns the values of a payload of row key, which must agree.

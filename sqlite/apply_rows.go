@@ -20,6 +20,7 @@ type applier struct {
 	db       *DB
 	contract wire.Contract
 	plans    map[*table]*plan
+	watched  map[*table]bool // where triggers of the application's fire
 	now      string
 
 	// intents says that there are intents or shadows to look for.
@@ -84,6 +85,12 @@ func (db *DB) newApplier(contract wire.Contract) (*applier, error) {
 	if err := a.refresh(); err != nil {
 		return nil, err
 	}
+	if !db.conn.triggersOff {
+		var err error
+		if a.watched, err = db.watchedTables(); err != nil {
+			return nil, err
+		}
+	}
 	return a, db.clearScratch()
 }
 
@@ -119,7 +126,7 @@ func (a *applier) close() {
 func (a *applier) plan(t *table) *plan {
 	p := a.plans[t]
 	if p == nil {
-		p = newPlan(a.db.conn, a.contract, t, a.db.tables, a.db.conn.triggersOff)
+		p = newPlan(a.db.conn, a.contract, t, a.db.tables, a.db.conn.triggersOff, a.watched[t])
 		a.plans[t] = p
 	}
 	return p

@@ -441,6 +441,51 @@ func (c *endingContext) Err() error {
 
 func (c *endingContext) Done() <-chan struct{} { return make(chan struct{}) }
 
+// A conflict clause in a trigger of the application's is its own affair: it counts, whatever statement of ours makes the
+// trigger fire. A constraint with a conflict clause does not get to drop rows either way.
+func TestApplyLeavesTheApplicationsTriggersTheirConflictClauses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, ddl string }{
+		{"ordinary", usersDDL},
+		{"with a constraint that drops rows", strings.Replace(usersDDL, "PRIMARY KEY", "PRIMARY KEY ON CONFLICT REPLACE", 1)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			into := `INSERT OR REPLACE INTO search VALUES (1, `
+			if c.ddl != usersDDL { // our own clause has to come first
+				into = `INSERT INTO search VALUES (NULL, `
+			}
+			db := attachedDB(t, c.ddl+`; CREATE TABLE search (one INTEGER PRIMARY KEY, last TEXT); CREATE TABLE log (n TEXT);
+CREATE TRIGGER added AFTER INSERT ON users BEGIN `+into+`NEW.id); INSERT INTO log VALUES ('+' || NEW.id); END;
+CREATE TRIGGER changed AFTER UPDATE ON users BEGIN `+into+`NEW.name); INSERT INTO log VALUES ('=' || NEW.id); END;
+CREATE TRIGGER gone AFTER DELETE ON users BEGIN `+into+`OLD.id); INSERT INTO log VALUES ('-' || OLD.id); END`, "users")
+			pulled(t, db, bundle(1, put("users", "a", name("x")), put("users", "b", name("x"))))
+			pulled(t, db, bundle(2, put("users", "a", name("y")), put("users", "c", name("x"))))
+			pulled(t, db, bundle(3, removed("users", "b")))
+			same(t, "log", rows(t, db, `SELECT n FROM log ORDER BY rowid`), []string{"+a", "+b", "=a", "+c", "-b"})
+			same(t, "last", rows(t, db, `SELECT last FROM search ORDER BY one DESC LIMIT 1`), []string{"b"})
+			same(t, "users", rows(t, db, `SELECT id, name FROM users ORDER BY id`), []string{"a|y", "c|x"})
+
+			s := snap(t, db, 9, at(8, put("users", "a", name("z"))), at(8, put("users", "d", name("z"))))
+			restored(t, db, s)
+			same(t, "users of the snapshot", rows(t, db, `SELECT id, name FROM users ORDER BY id`), []string{"a|z", "d|z"})
+			verify(t, db)
+		})
+	}
+}
+
+// Triggers that come and go while the database is open are seen.
+func TestApplySeesNewTriggers(t *testing.T) {
+	t.Parallel()
+	db := attachedDB(t, usersDDL, "users")
+	pulled(t, db, bundle(1, put("users", "a", name("x"))))
+	exec(t, db, `CREATE TABLE search (one INTEGER PRIMARY KEY, last TEXT)`)
+	exec(t, db, `CREATE TRIGGER changed AFTER UPDATE ON users BEGIN INSERT OR REPLACE INTO search VALUES (1, NEW.name); END`)
+	pulled(t, db, bundle(2, put("users", "a", name("y"))))
+	pulled(t, db, bundle(3, put("users", "a", name("z"))))
+	same(t, "last", rows(t, db, `SELECT last FROM search`), []string{"z"})
+}
+
 func TestApplyFiresTheApplicationsTriggers(t *testing.T) {
 	t.Parallel()
 	db := attachedDB(t, usersDDL+`; CREATE TABLE log (n TEXT); CREATE TRIGGER mine AFTER INSERT ON users BEGIN INSERT INTO log VALUES (NEW.id); END`, "users")

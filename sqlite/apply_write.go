@@ -37,7 +37,7 @@ func (a *applier) write(p *plan) error {
 			}
 		}
 		n := len(p.t.columns)
-		if err := p.upsert.exec(len(a.puts), func(s *sqlite3.Stmt, slot, i int) error {
+		if err := p.put(len(a.puts), func(s *sqlite3.Stmt, slot, i int) error {
 			row, err := p.decode(&a.puts[i].key, a.puts[i].payload)
 			if err != nil {
 				return err

@@ -14,6 +14,9 @@ type table struct {
 	parents []reference
 	// depth orders tables parents first; tables of one foreign-key cycle share a depth.
 	depth int
+	// lenient: a constraint of the table says for itself what becomes of a row that breaks it, be it the removal of
+	// another row.
+	lenient bool
 }
 
 // column is a synced column of a managed table.

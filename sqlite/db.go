@@ -40,6 +40,11 @@ type DB struct {
 	opened bool              // Open has succeeded
 	tables []*table          // parents first
 	byName map[string]*table // by lower-case name
+	// watched are the tables with triggers of the application's, as of a version of the schema.
+	watched struct {
+		tables  map[*table]bool
+		version int64
+	}
 
 	// gate serialises our transactions with those of Write. Capacity 1; a token in it is the right to write.
 	gate chan struct{}

@@ -149,6 +149,7 @@ func (db *DB) validate() error {
 	}
 	db.tables = tables
 	db.byName = map[string]*table{}
+	db.watched.tables = nil
 	for _, t := range tables {
 		db.byName[t.Name] = t
 	}

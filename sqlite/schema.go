@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,6 +18,9 @@ const (
 	// scopeColumn is the column by which servers tell users apart. It never travels.
 	scopeColumn = `_sync_scope_id`
 )
+
+// conflictClause finds constraints with a conflict clause in the text of a table, and rather too many than too few.
+var conflictClause = regexp.MustCompile(`(?i)\bON\s+CONFLICT\b`)
 
 // checkConfig checks what can be checked without a database.
 func checkConfig(cfg *Config) error {
@@ -99,7 +103,7 @@ func (c *conn) readTable(schema string, tc TableConfig) (*table, error) {
 	case strings.HasPrefix(strings.ToUpper(strings.TrimSpace(ddl)), "CREATE VIRTUAL"):
 		return nil, bad("", "is a virtual table: only ordinary tables can be synced")
 	}
-	t := &table{local: declared, Table: wire.Table{Schema: schema, Name: strings.ToLower(declared), Key: -1}}
+	t := &table{local: declared, lenient: conflictClause.MatchString(ddl), Table: wire.Table{Schema: schema, Name: strings.ToLower(declared), Key: -1}}
 
 	var primary []column
 	seen := map[string]bool{}
