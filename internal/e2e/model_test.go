@@ -39,12 +39,14 @@ type model struct {
 	devices []*modelDevice
 	log     func(format string, args ...any) // of what happens, told when the history fails
 	oracle  bool                             // false: the server loses its memory in this history
+	seed    uint64
+	backup  []byte // of the server
 }
 
 func modelRun(t *testing.T, seed uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // the race detector makes a history ten times as long
 	defer cancel()
-	m := &model{t: t, ctx: ctx, r: rand.New(rand.NewPCG(seed, 0))}
+	m := &model{t: t, ctx: ctx, seed: seed, r: rand.New(rand.NewPCG(seed, 0))}
 	m.server = newModelServer(t, seed)
 	m.oracle = m.r.IntN(4) != 0
 	var mu sync.Mutex
@@ -99,7 +101,7 @@ func (m *model) step(d *modelDevice) {
 		m.note(d, "attach", m.attach(d))
 	}
 	m.weather(d)
-	switch n := m.r.IntN(40); {
+	switch n := m.r.IntN(43); {
 	case n < 12:
 		m.note(d, "write", nil)
 		d.write()
@@ -148,6 +150,14 @@ func (m *model) step(d *modelDevice) {
 		cancel()
 		d.stop()
 		m.judge(d, "a sync that is called off", err, true)
+	case n < 40:
+		m.note(d, "its source is retired", m.retire(d))
+	case n < 41:
+		m.note(d, "it is copied", m.copyDevice(d))
+	case n < 42:
+		if !m.oracle {
+			m.note(d, "the server is backed up, or restored", m.goBack())
+		}
 	default:
 		closed := make(chan error, 1)
 		e := d.engine
@@ -196,9 +206,8 @@ func (m *model) judge(d *modelDevice, what string, err error, ended bool) {
 	switch {
 	case err == nil:
 	case ended && (errors.Is(err, context.Canceled) || errors.Is(err, oversqlite.ErrClosed)):
-	case errors.As(err, &recovery) && !m.oracle:
-		// The server that forgot the user does not know the source's numbers either.
-		d.retired = true
+	case errors.As(err, &recovery):
+		m.recover(d, err)
 	case errors.As(err, &versions) && !m.oracle:
 		// Versions of a server that has begun anew compare with nothing; the next call knows better.
 	case errors.As(err, &rejected) && !m.oracle:
@@ -265,22 +274,6 @@ func (m *model) attach(d *modelDevice) error {
 // detached notes that the database belongs to nobody now.
 func (d *modelDevice) detached() {
 	d.anonymous, d.attached, d.kept = true, false, d.mine
-}
-
-// prune moves the floor of what the server remembers. It leaves alone what a device may yet have to ask about, lest its
-// source be at its end.
-func (m *model) prune() error {
-	for _, d := range m.devices {
-		var state string
-		if err := d.look.QueryRow(`SELECT state FROM _sync_outbox_bundle`).Scan(&state); err != nil || state == "prepared" {
-			return err
-		}
-	}
-	s, err := m.server.server.Scope(m.ctx, modelUser)
-	if err != nil || s.LastBundleSeq == s.RetainedFloor {
-		return err
-	}
-	return m.server.server.SetRetentionFloor(modelUser, s.RetainedFloor+1+m.r.Int64N(s.LastBundleSeq-s.RetainedFloor))
 }
 
 // converge lets everything come to rest and compares.
