@@ -26,8 +26,9 @@ type phone struct {
 	path string
 	auto bool
 
-	replacements []string                   // new_source_id of the snapshots it asked for
-	lose         func(r *http.Request) bool // the answer of such a request is lost
+	replacements []string                                   // new_source_id of the snapshots it asked for
+	lose         func(r *http.Request) bool                 // the answer of such a request is lost
+	answer       func(r *http.Request, resp *http.Response) // may change it
 }
 
 func (p *phone) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -50,6 +51,9 @@ func (p *phone) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil && p.lose != nil && p.lose(r) {
 		_ = resp.Body.Close()
 		return nil, errors.New("the answer was lost")
+	}
+	if err == nil && p.answer != nil {
+		p.answer(r, resp)
 	}
 	return resp, err
 }
