@@ -73,7 +73,7 @@ func (db *DB) StageSnapshotPage(ctx context.Context, session wire.SnapshotSessio
 					return err
 				}
 			}
-			for j, v := range [...]any{after + 1 + int64(i), r.Schema, r.Table, keyJSON, r.RowVersion, rawText(r.Payload)} {
+			for j, v := range [...]any{after + 1 + int64(i), r.Schema, r.Table, keyJSON, r.RowVersion, rawText(wire.Compact(r.Payload))} {
 				if err := bind(s, 2+6*slot+j, v); err != nil {
 					return err
 				}
@@ -116,7 +116,7 @@ func (db *DB) CompleteStage(ctx context.Context, session wire.SnapshotSession) e
 			return err
 		}
 		if n != session.RowCount {
-			return &wire.ProtocolError{Operation: "snapshot", Reason: fmt.Sprintf("%d rows were announced, %d came", session.RowCount, n)}
+			return &wire.ProtocolError{Operation: "snapshot", Reason: fmt.Sprintf("invalid_chunk: snapshot final row total %d does not match session row_count %d", n, session.RowCount)}
 		}
 		return db.conn.run(`UPDATE _sync_operation_state SET snapshot_stage_complete = 1`)
 	})

@@ -284,9 +284,12 @@ func TestSnapshotStageChecks(t *testing.T) {
 		t.Errorf("a row beyond the count: %v", err)
 	}
 	same(t, "nothing is staged", number(t, db, `SELECT count(*) FROM _sync_snapshot_stage`), int64(0))
-	if err := stageOne(2, good); err != nil {
+	spaced := good
+	spaced.Payload = []byte("{\n  \"id\": \"u1\",\n  \"name\": \"x  y\"\n}")
+	if err := stageOne(2, spaced); err != nil {
 		t.Fatal("out of order:", err)
 	}
+	same(t, "staged", rows(t, db, `SELECT payload FROM _sync_snapshot_stage`), []string{`{"id":"u1","name":"x  y"}`})
 	if err := stageOne(2, good); err != nil {
 		t.Error("the same page again:", err)
 	}
