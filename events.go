@@ -122,8 +122,8 @@ type (
 	// ProgressMade tells how far a push, a pull or a snapshot has come: Phase, Done, Total (0: not known). A slow subscriber
 	// gets the newest of several, and always the last, in which Done equals Total.
 	ProgressMade = actors.Progressed
-	// TablesChanged tells which Tables a transaction of the engine changed, and with what Cause. What the application
-	// writes itself is not told.
+	// TablesChanged tells which Tables a transaction of the engine changed, and with what Cause. A push that was committed
+	// tells those of its rows, although their content may be what it was. What the application writes itself is not told.
 	TablesChanged = actors.TablesChanged
 	// BackoffScheduled tells that a request failed, with what Err, and that it will be repeated, at Until.
 	BackoffScheduled = actors.BackoffScheduled

@@ -68,6 +68,12 @@ func TestEvents(t *testing.T) {
 		c := e.(oversqlite.StateChanged)
 		return c.To == oversqlite.PhaseIdle && c.From != oversqlite.PhaseIdle
 	})
+	a.note("of its own")
+	a.sync()
+	until(t, tables, "the push", func(e oversqlite.Event) bool {
+		c, ok := e.(oversqlite.TablesChanged)
+		return ok && c.Cause == oversqlite.CausePushReplay && slices.Equal(c.Tables, []string{"notes"})
+	})
 	if states.Dropped()+tables.Dropped() != 0 {
 		t.Fatal("events were dropped")
 	}

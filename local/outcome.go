@@ -95,7 +95,7 @@ type Frozen struct {
 type Replayed struct {
 	Rows       int64
 	Checkpoint int64
-	Tables     TableSet
+	Tables     TableSet // of the committed rows that stand here now, and of those that came with them
 	// Foreign is set when the bundle turned out not to be this outbox's: the outbox went back to dirty and source
 	// recovery was recorded.
 	Foreign bool

@@ -27,7 +27,8 @@ func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.Bundl
 		if how == careful {
 			return nil, nil // a newer image collides with intents: the ordinary replay knows what to do
 		}
-		if same, err := db.predicts(c, h.outbox, &meta); err != nil || !same {
+		pushed, same, err := db.predicts(c, h.outbox, &meta)
+		if err != nil || !same {
 			return nil, err
 		}
 		a, err := db.newApplier(c)
@@ -45,6 +46,10 @@ func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.Bundl
 			return nil, err
 		}
 		proved = true
+		// Whoever shows these rows may show of them that they are committed now.
+		for t := range pushed {
+			a.plan(t).changed = true
+		}
 		r = local.Replayed{Rows: h.outbox.RowCount, Checkpoint: h.checkpoint, Tables: a.tables()}
 		if meta.Seq == h.checkpoint+1 {
 			r.Checkpoint = meta.Seq
@@ -58,15 +63,17 @@ func (db *DB) ReplayFrozen(ctx context.Context, c wire.Contract, meta wire.Bundl
 	return proved, r, nil
 }
 
-// predicts reports whether the bundle is certain to hold the frozen rows in their order, unchanged.
-func (db *DB) predicts(c wire.Contract, box local.Outbox, meta *wire.BundleMeta) (bool, error) {
+// predicts reports whether the bundle is certain to hold the frozen rows in their order, unchanged, and of which tables
+// they are.
+func (db *DB) predicts(c wire.Contract, box local.Outbox, meta *wire.BundleMeta) (tables map[*table]bool, same bool, err error) {
 	if meta.Hash == "" || meta.RowCount >= 0 && meta.RowCount != box.RowCount {
-		return false, nil
+		return nil, false, nil
 	}
+	tables = map[*table]bool{}
 	hash := c.NewBundleHash()
 	var row wire.Row
 	lossless, n := true, int64(0)
-	_, err := db.conn.each(`SELECT table_name, wire_key_json, op, wire_payload FROM _sync_outbox_rows WHERE source_bundle_id = ? ORDER BY row_ordinal`, func(s *sqlite3.Stmt) error {
+	_, err = db.conn.each(`SELECT table_name, wire_key_json, op, wire_payload FROM _sync_outbox_rows WHERE source_bundle_id = ? ORDER BY row_ordinal`, func(s *sqlite3.Stmt) error {
 		t := db.byName[string(s.ColumnRawText(0))]
 		if t == nil {
 			return db.damaged("_sync_outbox_rows", "holds a row of a table that is not configured", nil)
@@ -84,12 +91,13 @@ func (db *DB) predicts(c wire.Contract, box local.Outbox, meta *wire.BundleMeta)
 			}
 		}
 		n++
+		tables[t] = true
 		return hash.Add(&row)
 	}, box.SourceBundleID)
 	if err := enough(err); err != nil {
-		return false, err
+		return nil, false, err
 	}
-	return lossless && n == box.RowCount && hash.Sum() == meta.Hash, nil
+	return tables, lossless && n == box.RowCount && hash.Sum() == meta.Hash, nil
 }
 
 // settleFrozen takes the frozen rows as committed unchanged at version v: row states are written, and edits made since
