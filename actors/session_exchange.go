@@ -86,6 +86,9 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	if d.Restored != nil {
 		r.result.Sync.Restored = d.Restored
 	}
+	if d.Verdict == messages.PullSnapshot {
+		r.without(actPull) // it is newer than the call: there is nothing that a pull would have to add
+	}
 	m.proceed()
 }
 
