@@ -244,11 +244,11 @@ func (c *Config) validateTables() error {
 		case t.Name == "":
 			return bad("a table has no name")
 		case strings.Contains(t.Name, "."):
-			return bad("the name must not be qualified: Config.Schema says which schema it belongs to")
+			return bad("the name must not include a schema qualifier: Config.Schema says which schema the tables belong to")
 		case strings.HasPrefix(name, "_sync_"):
 			return bad("names that begin with _sync_ are the engine's own")
 		case t.Key == "":
-			return bad("Key is empty: name the primary-key column")
+			return bad("the sync key is missing: name the primary-key column in Key (syncKeyColumnName or syncKeyColumns explicitly)")
 		case seen[name]:
 			return bad("the table is listed twice")
 		}
