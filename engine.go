@@ -130,7 +130,8 @@ func (e *Engine) Sync(ctx context.Context) (SyncReport, error) {
 }
 
 // PushPending pushes the local changes that were committed before the call, as one bundle or, when they are too many, as
-// several. Conflicts are put to Config.Resolver. Changes made meanwhile wait for the next push.
+// several. Conflicts are put to Config.Resolver. Changes made meanwhile wait for the next push. A push that an earlier call
+// could not finish is finished first, and then is all that the call does; Sync goes on with the rest.
 //
 // Whatever the error, no local change is lost. Errors: *PushRejectedError, *PushConflictRetryExhaustedError,
 // *InvalidConflictResolutionError, *SourceRecoveryRequiredError, *RebuildRequiredError while downloads are paused,

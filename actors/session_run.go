@@ -193,7 +193,10 @@ func (m *sessionMachine) begin(s step) {
 		}
 		r.begun = true
 		// What collides with a snapshot goes before it, although that leaves the gate set until then.
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: r.collision != nil}})
+		m.issue(fxPush{messages.Push{
+			Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: r.collision != nil,
+			FinishOnly: r.verb == VerbPushPending && r.collision == nil,
+		}})
 	case actReplay:
 		r.begun = true
 		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, ReplayOnly: true}})

@@ -384,6 +384,9 @@ func describe(e sessionEffect) string {
 		if e.PastGate {
 			s += " past-gate"
 		}
+		if e.FinishOnly {
+			s += " finish-only"
+		}
 		if e.ReplayOnly {
 			s += " replay-only"
 		}

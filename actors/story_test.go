@@ -166,7 +166,7 @@ func (s *stage) event(line string) event {
 	ok := func(result any) event { return evAnswer{ref: s.flow.ref, result: result} }
 	switch words[0] {
 	case "push":
-		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate"), ReplayOnly: a.has("replayonly")}}
+		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate"), FinishOnly: a.has("finishonly"), ReplayOnly: a.has("replayonly")}}
 	case "pull":
 		return evStartPull{messages.Pull{Run: run, Link: link, OneShot: oneShot}}
 	case "snapshot":

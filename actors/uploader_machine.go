@@ -84,6 +84,7 @@ type uploadMachine struct {
 	// Of the run, kept while a run is continued under its number.
 	lastRun   messages.RunID
 	pastGate  bool // a set rebuild gate is no obstacle
+	finishes  bool // a push that is found unfinished is the last
 	replay    bool // settle what is committed, upload nothing
 	committed bool
 	// committedBefore is committed without the outbox, should that turn out not to be what the server committed.
@@ -163,7 +164,7 @@ func (m *uploadMachine) start(p messages.Push) {
 		m.emit(fxProgressed{})
 	}
 	m.run, m.lastRun, m.oneShot, m.link = p.Run, p.Run, p.OneShot, p.Link
-	m.pastGate, m.replay = p.PastGate, p.ReplayOnly
+	m.pastGate, m.finishes, m.replay = p.PastGate, p.FinishOnly, p.ReplayOnly
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
 	m.pushID, m.withoutLease, m.more, m.without = "", false, false, nil
 	m.expect(pushLoading, messages.LoadState{})
@@ -287,15 +288,16 @@ func (m *uploadMachine) loaded(s local.State) {
 		m.finish(messages.PushNoChange, nil)
 		return
 	}
+	m.finishes = m.finishes && s.Outbox.State != local.OutboxNone
 	m.left = 2 * (s.Pending.Dirty + s.Outbox.RowCount)
 	switch s.Outbox.State {
 	case local.OutboxPrepared:
-		// What was written while this outbox was in flight follows in the same run.
-		m.more = s.Pending.Dirty > 0
+		// What was written while this outbox was in flight follows in the same run, unless that was not asked for.
+		m.more = s.Pending.Dirty > 0 && !m.finishes
 		m.create()
 	case local.OutboxCommittedRemote:
 		// Whether the commit was answered or only inferred is not on disk: take it for inferred.
-		m.more, m.inferred = s.Pending.Dirty > 0, !m.contract().NamesRequest()
+		m.more, m.inferred = s.Pending.Dirty > 0 && !m.finishes, !m.contract().NamesRequest()
 		m.committedBefore, m.committed = m.committed, true
 		m.bundle = wire.BundleMeta{
 			Seq: s.Outbox.RemoteSeq, SourceID: s.Outbox.SourceID, SourceBundleID: s.Outbox.SourceBundleID,

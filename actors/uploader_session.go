@@ -319,7 +319,7 @@ func (m *uploadMachine) proved(r messages.FrozenReplay) {
 	if m.inferred {
 		// Rows of which the server made something else than was sent are intents again after the replay. They were pending
 		// when the call was made, so they go with it.
-		m.more = m.left > 0
+		m.more = m.left > 0 && !m.finishes
 	}
 	l := m.link.Limits
 	m.pageRows = within(m.limits.CommittedRows, l.DefaultRowsPerCommittedBundleChunk, defaultRows, l.MaxRowsPerCommittedBundleChunk)

@@ -30,6 +30,9 @@ type Push struct {
 	OneShot bool
 	// PastGate pushes although the rebuild gate is set: a snapshot collides with what is pending, so that must go first.
 	PastGate bool
+	// FinishOnly ends the run with the push that an earlier one left unfinished, where there is one: what was written since
+	// is for the next.
+	FinishOnly bool
 	// ReplayOnly settles a push that is known to be committed, and uploads nothing: uploads are paused.
 	ReplayOnly bool
 }
