@@ -133,8 +133,8 @@ func TestRotationThatFailsChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db, _, _ := recovering(t, local.ReasonSourceRetired, "")
-			asServer(t, db, sql)
 			s := snap(t, db, 10)
+			asServer(t, db, sql)
 			before := everything(t, db)
 			var bad *local.DatabaseError
 			if _, err := db.ApplySnapshot(t.Context(), classic(t), s); !errors.As(err, &bad) {
@@ -309,5 +309,20 @@ func TestAConflictOnAnOlderVersionMeansARestoredServer(t *testing.T) {
 			st := state(t, db)
 			same(t, "gate", []any{st.Attachment.RebuildRequired, st.Operation.Reason == local.ReasonCheckpointAhead}, []any{c.gate, c.gate})
 		})
+	}
+}
+
+// A source that has been used before cannot be the one that begins: that is found before a snapshot is fetched for it.
+func TestSnapshotForAUsedSourceIsNotBegun(t *testing.T) {
+	t.Parallel()
+	for _, used := range []string{`next_source_bundle_id = 2`, `replaced_by_source_id = 'somebody'`} {
+		db := attached(t)
+		must(t, db.SetSourceRecovery(t.Context(), local.ReasonHistoryPruned, ""))
+		asServer(t, db, `UPDATE _sync_source_state SET `+used+` WHERE source_id = (SELECT replacement_source_id FROM _sync_operation_state)`)
+		before := everything(t, db)
+		if err := db.BeginStage(t.Context(), wire.SnapshotSession{ID: "s", BundleSeq: 1, RowCount: 1}); !errors.Is(err, errNotHere) {
+			t.Errorf("%s: %v", used, err)
+		}
+		same(t, "nothing changed", everything(t, db), before)
 	}
 }

@@ -17,6 +17,16 @@ func (db *DB) BeginStage(ctx context.Context, session wire.SnapshotSession) erro
 		if session.ID == "" || session.BundleSeq < 0 || session.RowCount < 0 {
 			return &wire.ProtocolError{Operation: "snapshot session", Reason: "a session without an id, or with a negative count"}
 		}
+		op, err := db.operation()
+		if err != nil {
+			return err
+		}
+		if op.Kind == local.SourceRecovery && op.ReplacementSourceID != "" {
+			// What cannot be applied in the end need not be fetched.
+			if err := db.reserveSource(op.ReplacementSourceID); err != nil {
+				return err
+			}
+		}
 		if err := db.clearStage(); err != nil {
 			return err
 		}
