@@ -64,12 +64,12 @@ func (st *store) recording(fn func() error) ([]change, error) {
 // writeBundle makes the touched rows the next bundle of a source, inside the transaction that touched them: what a
 // row was before and is now decides its op; a row that came and went is left out. Without any row there is no bundle,
 // and the answer has a RowCount of 0.
-func (st *store) writeBundle(source string, sourceBundleID int64, changes []change) (meta wire.BundleMeta, err error) {
+func (st *store) writeBundle(source string, sourceBundleID int64, requestHash string, changes []change) (meta wire.BundleMeta, err error) {
 	sc, err := st.scope()
 	if err != nil {
 		return meta, err
 	}
-	meta = wire.BundleMeta{Seq: sc.lastSeq + 1, SourceID: source, SourceBundleID: sourceBundleID}
+	meta = wire.BundleMeta{Seq: sc.lastSeq + 1, SourceID: source, SourceBundleID: sourceBundleID, RequestHash: requestHash}
 	hash := st.dialect.newBundleHash()
 	var buf []byte
 	for _, ch := range changes {
@@ -99,8 +99,8 @@ func (st *store) writeBundle(source string, sourceBundleID int64, changes []chan
 		return meta, nil
 	}
 	meta.Hash = hash.Sum()
-	if err := st.run(`INSERT INTO _server_bundle (`+bundleColumns+`) VALUES (?, ?, ?, ?, ?)`,
-		meta.Seq, source, sourceBundleID, meta.RowCount, meta.Hash); err != nil {
+	if err := st.run(`INSERT INTO _server_bundle (`+bundleColumns+`) VALUES (?, ?, ?, ?, ?, ?)`,
+		meta.Seq, source, sourceBundleID, meta.RowCount, meta.Hash, requestHash); err != nil {
 		return meta, err
 	}
 	if err := st.run(`INSERT INTO _server_source (source_id, last_bundle_id) VALUES (?, ?)
@@ -134,7 +134,7 @@ func (st *store) bundleRow(dst []byte, ch change, row *wire.Row) ([]byte, error)
 		if is {
 			dst = append(dst, `,"payload":`...)
 			start := len(dst)
-			dst = t.appendRow(dst, s, 1, committedStyle)
+			dst = t.appendRow(dst, s, 1, st.dialect.committed)
 			row.Payload = dst[start:len(dst):len(dst)]
 		}
 		dst = append(dst, '}')

@@ -35,7 +35,7 @@ func (s *Server) pushCommit(c *call) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(c.w, http.StatusOK, metaJSON(meta))
+	writeJSON(c.w, http.StatusOK, s.dialect.meta(meta))
 	return nil
 }
 
@@ -54,6 +54,9 @@ func (s *Server) commit(st *store, session *session) (meta wire.BundleMeta, err 
 	if err := st.checkTwice(session); err != nil {
 		return meta, err
 	}
+	if err := s.checkRequest(st, session); err != nil {
+		return meta, err
+	}
 	if err := s.checkConflict(st, session); err != nil {
 		return meta, err
 	}
@@ -61,7 +64,7 @@ func (s *Server) commit(st *store, session *session) (meta wire.BundleMeta, err 
 	if err != nil {
 		return meta, err
 	}
-	meta, err = st.writeBundle(push.source, push.sourceBundleID, changes)
+	meta, err = st.writeBundle(push.source, push.sourceBundleID, push.requestHash, changes)
 	if err != nil {
 		return meta, err
 	}
@@ -93,6 +96,30 @@ func (st *store) checkTwice(session *session) error {
 	}, first, last)
 }
 
+// checkRequest refuses a push whose rows do not have the hash with which it was announced.
+func (s *Server) checkRequest(st *store, session *session) error {
+	if !s.dialect.named {
+		return nil
+	}
+	first, last := session.staged()
+	hash := s.dialect.newRequestHash()
+	err := st.each(`SELECT tab, key, op, base, payload FROM _server_push_row WHERE id BETWEEN ? AND ? ORDER BY id`, func(row *sqlite3.Stmt) error {
+		t := s.byFull[row.ColumnText(0)]
+		pushed := wire.PushRow{Schema: t.Schema, Table: t.Name, Key: wire.Key{Column: t.Key, Value: row.ColumnText(1)}, Op: wire.Op(row.ColumnText(2)), BaseRowVersion: row.ColumnInt64(3)}
+		if pushed.Op != wire.OpDelete {
+			pushed.Payload = row.ColumnRawText(4)
+		}
+		return hash.Add(&pushed)
+	}, first, last)
+	if err != nil {
+		return err
+	}
+	if hash.Sum() != session.push.requestHash {
+		return invalidCommit("the rows do not have the canonical_request_hash of their session")
+	}
+	return nil
+}
+
 // checkConflict refuses a push for its first row whose base is not what the server has.
 func (s *Server) checkConflict(st *store, session *session) error {
 	first, last := session.staged()
@@ -112,7 +139,7 @@ func (s *Server) checkConflict(st *store, session *session) error {
 	if err != nil || t == nil {
 		return err
 	}
-	row, err := st.one(t, conflict.Key.Value, jsonbStyle)
+	row, err := st.one(t, conflict.Key.Value, s.dialect.live)
 	if err != nil {
 		return err
 	}
@@ -206,7 +233,7 @@ func (st *store) write(t *table, key string, op wire.Op, payload []byte, values 
 			continue
 		}
 		param++
-		if err := t.columns[i].bindJSON(s, param, v); err != nil {
+		if err := t.columns[i].bindJSON(s, param, v, st.dialect.numbers); err != nil {
 			return fmt.Errorf("%s %s: %w", t.full, key, err)
 		}
 	}

@@ -3,7 +3,6 @@ package devserver
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,7 +23,8 @@ type Config struct {
 	// Tables are the synced tables of Schema. Their columns are read from the database.
 	Tables []Table
 
-	// Contract is the dialect to speak. Defaults to, and for now can only be, wire.ClassicContract.
+	// Contract is the dialect to speak: wire.ClassicContract, the default, or wire.UniformContract. A user's database keeps
+	// the one in which it was begun.
 	Contract wire.ContractName
 	// AppName is what the capabilities advertise. Defaults to "devserver".
 	AppName string
@@ -87,9 +87,6 @@ func (c *Config) normalize() error {
 		return errors.New("devserver: Config.Schema and Config.Tables belong together")
 	}
 	orDefault(&c.Contract, wire.ClassicContract)
-	if c.Contract != wire.ClassicContract {
-		return fmt.Errorf("devserver: contract %q is not supported", c.Contract)
-	}
 	orDefault(&c.AppName, "devserver")
 	const quarter = 15 * time.Minute
 	orDefault(&c.PushSessionTTL, quarter)
@@ -134,6 +131,13 @@ func (c *Config) normalizeLimits() {
 	} {
 		orDefault(chunk.max, 5000)
 		orDefault(chunk.def, min(1000, *chunk.max))
+	}
+	if c.Contract == wire.UniformContract {
+		orDefault(&l.MaxBytesPerSnapshotChunk, 16<<20)
+		orDefault(&l.DefaultBytesPerSnapshotChunk, min(4<<20, l.MaxBytesPerSnapshotChunk))
+		orDefault(&l.MaxBytesPerSnapshotRow, min(4<<20, l.MaxBytesPerSnapshotChunk))
+		orDefault(&l.MaxConcurrentSnapshotBuilds, 2)
+		orDefault(&l.MaxConcurrentSnapshotChunkRequests, 8)
 	}
 	l.PushSessionTTLSeconds = seconds(c.PushSessionTTL)
 	l.SnapshotSessionTTLSeconds = seconds(c.SnapshotSessionTTL)

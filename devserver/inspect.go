@@ -72,7 +72,7 @@ func (st *store) execWrite(ctx context.Context, writerID string, fn func(tx *sql
 	if replaced != "" {
 		return meta, errRetired(writerID, replaced)
 	}
-	if meta, err = st.writeBundle(writerID, last+1, changes); err != nil {
+	if meta, err = st.writeBundle(writerID, last+1, "", changes); err != nil {
 		return meta, err
 	}
 	if err := st.initialize(); err != nil {
@@ -146,7 +146,7 @@ func (s *Server) Scope(ctx context.Context, userID string) (info ScopeInfo, err 
 // payload that a pull would bring.
 func (s *Server) Rows(ctx context.Context, userID, name string) (rows []json.RawMessage, err error) {
 	err = s.eachLive(ctx, userID, name, func(t *table, row *sqlite3.Stmt) {
-		rows = append(rows, t.appendRow(nil, row, 2, committedStyle))
+		rows = append(rows, t.appendRow(nil, row, 2, s.dialect.committed))
 	})
 	return rows, err
 }

@@ -80,6 +80,9 @@ func (st *store) planPull(after, limit, target int64) (p pullStream, err error) 
 	if err := sc.initialized(); err != nil {
 		return p, err
 	}
+	if st.dialect.ahead && after > sc.lastSeq {
+		return p, refuse(http.StatusConflict, "checkpoint_ahead", "the checkpoint %d is ahead of bundle %d, the newest one", after, sc.lastSeq)
+	}
 	if after > 0 && after <= sc.floor || target > 0 && target <= sc.floor {
 		return p, errPruned(sc.floor)
 	}
@@ -233,6 +236,9 @@ func (s *Server) committedRows(c *call) error {
 			next = from + read - 1
 		}
 		body = appendMeta(append(body, '{'), meta)
+		if st.dialect.named {
+			body = append(append(append(body, `,"canonical_request_hash":"`...), meta.RequestHash...), '"')
+		}
 		body = append(append(append(body, `,"rows":[`...), rows...), `],"next_row_ordinal":`...)
 		body = appendInt(body, next)
 		body = append(body, `,"has_more":`...)

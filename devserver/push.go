@@ -18,12 +18,16 @@ func (s *Server) pushCreate(c *call) error {
 		SourceBundleID   int64  `json:"source_bundle_id"`
 		PlannedRowCount  int64  `json:"planned_row_count"`
 		InitializationID string `json:"initialization_id"`
+		RequestHash      string `json:"canonical_request_hash"`
 	}
 	if err := c.body(&in, "invalid_request"); err != nil {
 		return err
 	}
 	if in.SourceBundleID <= 0 || in.PlannedRowCount <= 0 || in.PlannedRowCount > maxPushRows {
 		return refuse(http.StatusBadRequest, "push_session_invalid", "source_bundle_id and planned_row_count must be positive")
+	}
+	if err := s.dialect.checkHash(in.RequestHash); err != nil {
+		return err
 	}
 	var answer map[string]any
 	err := s.with(c, func(_ *user, st *store) error {
@@ -41,14 +45,14 @@ func (s *Server) pushCreate(c *call) error {
 				return err
 			}
 			if found {
-				answer = metaJSON(meta)
+				answer = s.dialect.meta(meta)
 				answer["status"] = "already_committed"
 				return nil
 			}
 			if err := st.checkSequence(c.source, in.SourceBundleID, "history_pruned", "source_sequence_out_of_order"); err != nil {
 				return err
 			}
-			push := &pushSession{source: c.source, sourceBundleID: in.SourceBundleID, planned: in.PlannedRowCount, leaseID: in.InitializationID}
+			push := &pushSession{source: c.source, sourceBundleID: in.SourceBundleID, planned: in.PlannedRowCount, leaseID: in.InitializationID, requestHash: in.RequestHash}
 			session := &session{user: c.user, expires: now.Add(s.cfg.PushSessionTTL), push: push}
 			if err := s.sweep(st, c.user, now, push.supersedes); err != nil {
 				return err
@@ -56,6 +60,9 @@ func (s *Server) pushCreate(c *call) error {
 			s.sessions.add(session)
 			// The next expected ordinal is zero, which the reference server leaves out.
 			answer = map[string]any{"push_id": session.id, "status": "staging", "planned_row_count": in.PlannedRowCount}
+			if s.dialect.named {
+				answer["canonical_request_hash"] = in.RequestHash
+			}
 			return nil
 		})
 	})
@@ -75,10 +82,10 @@ func metaJSON(m wire.BundleMeta) map[string]any {
 	return map[string]any{"bundle_seq": m.Seq, "source_id": m.SourceID, "source_bundle_id": m.SourceBundleID, "row_count": m.RowCount, "bundle_hash": m.Hash}
 }
 
-const bundleColumns = `seq, source_id, source_bundle_id, row_count, hash`
+const bundleColumns = `seq, source_id, source_bundle_id, row_count, hash, request_hash`
 
 func scanBundle(s *sqlite3.Stmt) wire.BundleMeta {
-	return wire.BundleMeta{Seq: s.ColumnInt64(0), SourceID: s.ColumnText(1), SourceBundleID: s.ColumnInt64(2), RowCount: s.ColumnInt64(3), Hash: s.ColumnText(4)}
+	return wire.BundleMeta{Seq: s.ColumnInt64(0), SourceID: s.ColumnText(1), SourceBundleID: s.ColumnInt64(2), RowCount: s.ColumnInt64(3), Hash: s.ColumnText(4), RequestHash: s.ColumnText(5)}
 }
 
 // committedTuple returns the retained bundle as which a tuple was committed.

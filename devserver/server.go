@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,9 @@ type Server struct {
 	faults   faults
 	counts   [len(endpoints)]atomic.Int64
 	handler  http.Handler
+	dialect  dialect
+	builds   slots // of snapshots
+	chunks   slots // of snapshots, read
 	started  time.Time
 
 	closing   chan struct{} // closed by Close
@@ -56,6 +60,10 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, tables: tables, byFull: map[string]*table{}, started: cfg.Now(), closing: make(chan struct{})}
 	for _, t := range tables {
 		s.byFull[t.full] = t
+	}
+	s.dialect = d
+	if d.measured {
+		s.builds, s.chunks = newSlots(cfg.Limits.MaxConcurrentSnapshotBuilds), newSlots(cfg.Limits.MaxConcurrentSnapshotChunkRequests)
 	}
 	s.users = newUsers(&s.cfg, tables, d)
 	s.sessions.init()
@@ -206,6 +214,8 @@ type apiError struct {
 	code    string
 	message string
 	extra   map[string]any
+
+	retryAfter int // seconds; 0: not said
 }
 
 func (e *apiError) Error() string { return e.code + ": " + e.message }
@@ -222,6 +232,9 @@ func writeError(w http.ResponseWriter, e *apiError) {
 	body := map[string]any{"error": e.code, "message": e.message}
 	for k, v := range e.extra {
 		body[k] = v
+	}
+	if e.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.retryAfter))
 	}
 	writeJSON(w, e.status, body)
 }
@@ -253,25 +266,33 @@ func (s *Server) capabilities(c *call) error {
 		"committed_bundle_row_fetch", "snapshot_chunking", "history_pruned_errors"} {
 		features[name] = true
 	}
+	limits := map[string]int64{
+		"max_rows_per_bundle":                     l.MaxRowsPerBundle,
+		"max_bytes_per_bundle":                    l.MaxBytesPerBundle,
+		"max_bundles_per_pull":                    l.MaxBundlesPerPull,
+		"default_rows_per_push_chunk":             l.DefaultRowsPerPushChunk,
+		"max_rows_per_push_chunk":                 l.MaxRowsPerPushChunk,
+		"default_rows_per_committed_bundle_chunk": l.DefaultRowsPerCommittedBundleChunk,
+		"max_rows_per_committed_bundle_chunk":     l.MaxRowsPerCommittedBundleChunk,
+		"default_rows_per_snapshot_chunk":         l.DefaultRowsPerSnapshotChunk,
+		"max_rows_per_snapshot_chunk":             l.MaxRowsPerSnapshotChunk,
+		"push_session_ttl_seconds":                l.PushSessionTTLSeconds,
+		"snapshot_session_ttl_seconds":            l.SnapshotSessionTTLSeconds,
+		"max_rows_per_snapshot_session":           l.MaxRowsPerSnapshotSession,
+		"max_bytes_per_snapshot_session":          l.MaxBytesPerSnapshotSession,
+		"initialization_lease_ttl_seconds":        l.InitializationLeaseTTLSeconds,
+	}
+	if s.dialect.measured {
+		limits["default_bytes_per_snapshot_chunk"] = l.DefaultBytesPerSnapshotChunk
+		limits["max_bytes_per_snapshot_chunk"] = l.MaxBytesPerSnapshotChunk
+		limits["max_bytes_per_snapshot_row"] = l.MaxBytesPerSnapshotRow
+		limits["max_concurrent_snapshot_builds"] = l.MaxConcurrentSnapshotBuilds
+		limits["max_concurrent_snapshot_chunk_requests"] = l.MaxConcurrentSnapshotChunkRequests
+	}
 	writeJSON(c.w, http.StatusOK, map[string]any{
 		"protocol_version": wire.ProtocolVersion, "schema_version": 1, "app_name": s.cfg.AppName,
 		"registered_tables": names, "registered_table_specs": specs, "features": features,
-		"bundle_limits": map[string]int64{
-			"max_rows_per_bundle":                     l.MaxRowsPerBundle,
-			"max_bytes_per_bundle":                    l.MaxBytesPerBundle,
-			"max_bundles_per_pull":                    l.MaxBundlesPerPull,
-			"default_rows_per_push_chunk":             l.DefaultRowsPerPushChunk,
-			"max_rows_per_push_chunk":                 l.MaxRowsPerPushChunk,
-			"default_rows_per_committed_bundle_chunk": l.DefaultRowsPerCommittedBundleChunk,
-			"max_rows_per_committed_bundle_chunk":     l.MaxRowsPerCommittedBundleChunk,
-			"default_rows_per_snapshot_chunk":         l.DefaultRowsPerSnapshotChunk,
-			"max_rows_per_snapshot_chunk":             l.MaxRowsPerSnapshotChunk,
-			"push_session_ttl_seconds":                l.PushSessionTTLSeconds,
-			"snapshot_session_ttl_seconds":            l.SnapshotSessionTTLSeconds,
-			"max_rows_per_snapshot_session":           l.MaxRowsPerSnapshotSession,
-			"max_bytes_per_snapshot_session":          l.MaxBytesPerSnapshotSession,
-			"initialization_lease_ttl_seconds":        l.InitializationLeaseTTLSeconds,
-		},
+		"bundle_limits": limits,
 	})
 	return nil
 }

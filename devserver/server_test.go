@@ -33,7 +33,6 @@ func TestNewRefuses(t *testing.T) {
 		"composite key":       {InMemory: true, Schema: "CREATE TABLE a (id TEXT, x TEXT, PRIMARY KEY (id, x))", Tables: one},
 		"integer key":         {InMemory: true, Schema: "CREATE TABLE a (id INTEGER PRIMARY KEY)", Tables: one},
 		"unknown contract":    {InMemory: true, Contract: "esperanto"},
-		"uniform contract":    {InMemory: true, Contract: wire.UniformContract},
 		"negative duration":   {InMemory: true, LeaseTTL: -1},
 		"negative open users": {InMemory: true, MaxOpenUsers: -1},
 	} {

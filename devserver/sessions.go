@@ -19,6 +19,7 @@ type session struct {
 	push *pushSession // nil: a snapshot
 	seq  int64        // snapshot
 	rows int64        // snapshot
+	size int64        // snapshot: bytes of its rows as they are sent
 }
 
 // pushSession is what a push session stages.
@@ -28,6 +29,7 @@ type pushSession struct {
 	planned        int64
 	next           int64 // ordinal of the next row
 	leaseID        string
+	requestHash    string // "" where the dialect has none
 }
 
 // sessions is the directory of all sessions of the process.

@@ -53,6 +53,9 @@ func snapshotRequest(c *call) (*replacement, error) {
 	return r, nil
 }
 
+// errFull ends a page.
+var errFull = errors.New("the page is full")
+
 func invalidSnapshot(message string) error {
 	return refuse(http.StatusBadRequest, "snapshot_session_invalid", "%s", message)
 }
@@ -62,6 +65,11 @@ func (s *Server) snapshotCreate(c *call) error {
 	if err != nil {
 		return err
 	}
+	free, err := s.builds.take("snapshot_build_capacity")
+	if err != nil {
+		return err
+	}
+	defer free()
 	var answer map[string]any
 	err = s.with(c, func(_ *user, st *store) error {
 		now := s.cfg.Now()
@@ -93,7 +101,8 @@ func (s *Server) snapshotCreate(c *call) error {
 		}
 		answer = map[string]any{"snapshot_id": snapshot.id, "snapshot_bundle_seq": snapshot.seq, "row_count": snapshot.rows,
 			"expires_at": formatInstant(snapshot.expires)}
-		if size > 0 { // the reference server leaves a zero out
+		snapshot.size = size
+		if size > 0 || s.dialect.measured { // the classic reference server leaves a zero out
 			answer["byte_count"] = size
 		}
 		return nil
@@ -133,7 +142,6 @@ func (s *Server) freezeRows(st *store, session *session) (rows, size int64, err 
 		return 0, 0, err
 	}
 	defer finish(insert)
-	l := &s.cfg.Limits
 	var buf []byte
 	for _, t := range s.tables {
 		err := st.each(t.selectAll, func(row *sqlite3.Stmt) error {
@@ -143,12 +151,15 @@ func (s *Server) freezeRows(st *store, session *session) (rows, size int64, err 
 			buf = appendInt(buf, row.ColumnInt64(1))
 			buf = append(buf, `,"payload":`...)
 			start := len(buf)
-			buf = t.appendRow(buf, row, 2, jsonbStyle)
+			buf = t.appendRow(buf, row, 2, s.dialect.live)
 			size += int64(len(buf) - start)
 			buf = append(buf, '}')
 			rows++
-			if l.MaxRowsPerSnapshotSession > 0 && rows > l.MaxRowsPerSnapshotSession || l.MaxBytesPerSnapshotSession > 0 && size > l.MaxBytesPerSnapshotSession {
-				return fmt.Errorf("the scope is larger than a snapshot may be")
+			if s.dialect.measured { // the whole row counts
+				size += int64(start + 1)
+			}
+			if err := s.checkSnapshotSize(rows, size, int64(len(buf))); err != nil {
+				return err
 			}
 			return errors.Join(insert.BindInt64(1, session.number<<snapshotBits|rows), insert.BindRawText(2, buf), insert.Exec())
 		}, t.full)
@@ -159,10 +170,37 @@ func (s *Server) freezeRows(st *store, session *session) (rows, size int64, err 
 	return rows, size, nil
 }
 
+// checkSnapshotSize refuses a scope that is larger than a snapshot may be.
+func (s *Server) checkSnapshotSize(rows, size, row int64) error {
+	l := &s.cfg.Limits
+	for _, x := range []struct {
+		dimension     string
+		actual, limit int64
+	}{
+		{"row_count", rows, l.MaxRowsPerSnapshotSession}, {"byte_count", size, l.MaxBytesPerSnapshotSession}, {"row_byte_count", row, l.MaxBytesPerSnapshotRow},
+	} {
+		switch {
+		case x.limit <= 0 || x.actual <= x.limit:
+		case !s.dialect.measured:
+			return fmt.Errorf("the scope is larger than a snapshot may be")
+		default:
+			e := refuse(http.StatusConflict, "snapshot_session_limit_exceeded", "the scope is larger than a snapshot may be")
+			e.extra = map[string]any{"dimension": x.dimension, "actual": x.actual, "limit": x.limit}
+			return e
+		}
+	}
+	return nil
+}
+
 // snapshotPage answers any page of a snapshot. It does not extend the session's life.
 func (s *Server) snapshotPage(c *call) error {
+	free, err := s.chunks.take("snapshot_chunk_capacity")
+	if err != nil {
+		return err
+	}
+	defer free()
 	var body []byte
-	err := s.with(c, func(_ *user, st *store) error {
+	err = s.with(c, func(_ *user, st *store) error {
 		session, err := s.sessions.current(c.r.PathValue("id"), c.user, "snapshot_session", false, s.cfg.Now())
 		if err != nil {
 			return err
@@ -176,26 +214,54 @@ func (s *Server) snapshotPage(c *call) error {
 			return err
 		}
 		limit = min(limit, s.cfg.Limits.MaxRowsPerSnapshotChunk, max(0, session.rows-after))
+		most, err := c.number("max_bytes", s.cfg.Limits.DefaultBytesPerSnapshotChunk, 1, math.MaxInt64, "snapshot_chunk_invalid")
+		if err != nil {
+			return err
+		}
+		most = min(most, s.cfg.Limits.MaxBytesPerSnapshotChunk)
+		if !s.dialect.measured {
+			most = math.MaxInt64
+		}
 		body = append(body, `{"snapshot_id":"`...)
 		body = append(body, session.id...)
 		body = append(body, `","snapshot_bundle_seq":`...)
 		body = appendInt(body, session.seq)
 		body = append(body, `,"rows":[`...)
-		first := true
+		read, size := int64(0), int64(0)
 		if limit > 0 {
 			err = st.each(`SELECT row FROM _server_snapshot_row WHERE id BETWEEN ? AND ? ORDER BY id`, func(row *sqlite3.Stmt) error {
-				if !first {
+				text := row.ColumnRawText(0)
+				switch n := int64(len(text)); {
+				case n > most:
+					if read == 0 {
+						e := refuse(http.StatusBadRequest, "snapshot_chunk_too_small", "the next row is larger than a chunk of %d bytes", most)
+						e.extra = map[string]any{"required_byte_count": n}
+						return e
+					}
+					return errFull
+				case size+n > most:
+					return errFull
+				}
+				if read > 0 {
 					body = append(body, ',')
 				}
-				first = false
-				body = append(body, row.ColumnRawText(0)...)
+				body = append(body, text...)
+				read++
+				size += int64(len(text))
 				return nil
 			}, session.number<<snapshotBits|(after+1), session.number<<snapshotBits|(after+limit))
+			if errors.Is(err, errFull) {
+				err = nil
+			}
 		}
 		body = append(body, `],"next_row_ordinal":`...)
-		body = appendInt(body, after+limit)
+		body = appendInt(body, after+read)
+		if s.dialect.measured {
+			body = append(body, `,"byte_count":`...)
+			body = appendInt(body, size)
+		}
 		body = append(body, `,"has_more":`...)
-		body = append(strconv.AppendBool(body, after+limit < session.rows), '}')
+		body = append(strconv.AppendBool(body, after+read < session.rows), '}')
 		return err
 	})
 	if err != nil {

@@ -20,7 +20,8 @@ CREATE TABLE _server_scope (
   lease_source TEXT NOT NULL DEFAULT '',
   lease_expires INTEGER NOT NULL DEFAULT 0, -- Unix nanoseconds
   last_seq INTEGER NOT NULL DEFAULT 0,
-  floor INTEGER NOT NULL DEFAULT 0
+  floor INTEGER NOT NULL DEFAULT 0,
+  contract TEXT NOT NULL DEFAULT ''   -- the dialect in which bundles are spelled
 );
 CREATE TABLE _server_source (
   source_id TEXT PRIMARY KEY,
@@ -33,6 +34,7 @@ CREATE TABLE _server_bundle (
   source_bundle_id INTEGER NOT NULL,
   row_count INTEGER NOT NULL,
   hash TEXT NOT NULL,
+  request_hash TEXT NOT NULL DEFAULT '', -- of the push, in the dialect that has one
   UNIQUE (source_id, source_bundle_id)
 );
 -- Rows as they are sent; id = bundle seq << 24 | ordinal.
@@ -125,7 +127,17 @@ func (st *store) prepareDatabase(userID, schema string, fresh bool) error {
 		if err := st.raw.Exec(metaSchema + schema); err != nil {
 			return err
 		}
-		return st.run(`INSERT INTO _server_scope (id, user_id, state) VALUES (1, ?, ?)`, userID, stateUninitialized)
+		return st.run(`INSERT INTO _server_scope (id, user_id, state, contract) VALUES (1, ?, ?, ?)`, userID, stateUninitialized, string(st.dialect.name))
+	}
+	if err := st.upgrade(); err != nil {
+		return err
+	}
+	spelled, err := query(st.raw, `SELECT contract FROM _server_scope`)
+	if err != nil {
+		return err
+	}
+	if len(spelled) == 1 && spelled[0] != string(st.dialect.name) {
+		return fmt.Errorf("devserver: the database of user %q was written by a server that speaks the contract %q", userID, spelled[0])
 	}
 	owner, err := query(st.raw, `SELECT user_id FROM _server_scope`)
 	if err != nil {
@@ -138,6 +150,16 @@ func (st *store) prepareDatabase(userID, schema string, fresh bool) error {
 		return st.raw.Exec(`DELETE FROM _server_push_row; DELETE FROM _server_snapshot_row`)
 	}
 	return nil
+}
+
+// upgrade adds what databases of earlier versions lack. Those spoke the classic contract.
+func (st *store) upgrade() error {
+	has, err := query(st.raw, `SELECT name FROM pragma_table_info('_server_scope') WHERE name = 'contract'`)
+	if err != nil || len(has) > 0 {
+		return err
+	}
+	return st.raw.Exec(`ALTER TABLE _server_scope ADD COLUMN contract TEXT NOT NULL DEFAULT 'classic';
+ALTER TABLE _server_bundle ADD COLUMN request_hash TEXT NOT NULL DEFAULT ''`)
 }
 
 func (st *store) close() error {

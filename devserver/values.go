@@ -13,20 +13,20 @@ import (
 )
 
 // bindJSON binds the JSON value raw to a parameter as the column's kind wants it stored. It refuses what the
-// reference server's PostgreSQL refuses, and takes numbers through a float64 as that server does.
-func (c column) bindJSON(s *sqlite3.Stmt, param int, raw []byte) error {
+// reference server's PostgreSQL refuses, and takes JSON numbers through a float64 as that server does.
+func (c column) bindJSON(s *sqlite3.Stmt, param int, raw []byte, spelled numbers) error {
 	if raw[0] == 'n' {
 		return s.BindNull(param)
 	}
 	switch c.kind {
 	case kindInteger:
-		n, err := integerOf(raw)
+		n, err := integerOf(raw, spelled)
 		if err != nil {
 			return c.refuse(err)
 		}
 		return s.BindInt64(param, n)
 	case kindReal:
-		f, err := realOf(raw)
+		f, err := realOf(raw, spelled)
 		if err != nil {
 			return c.refuse(err)
 		}
@@ -94,13 +94,20 @@ func textOf(raw []byte) (string, error) {
 	return string(appendFloat(nil, f)), err
 }
 
-func integerOf(raw []byte) (int64, error) {
+func integerOf(raw []byte, spelled numbers) (int64, error) {
 	if raw[0] == '"' {
 		text, err := unquote(raw)
 		if err != nil {
 			return 0, err
 		}
-		return strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if err == nil && spelled == numbersAsStrings && strconv.FormatInt(n, 10) != text {
+			err = errSpelling
+		}
+		return n, err
+	}
+	if spelled == numbersAsStrings {
+		return 0, errSpelling
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil {
@@ -112,7 +119,10 @@ func integerOf(raw []byte) (int64, error) {
 	return int64(f), nil
 }
 
-func realOf(raw []byte) (float64, error) {
+func realOf(raw []byte, spelled numbers) (float64, error) {
+	if spelled == numbersAsStrings && raw[0] != '"' {
+		return 0, errSpelling
+	}
 	text, err := textOf(raw)
 	if err != nil {
 		return 0, err
@@ -142,15 +152,17 @@ func formatTime(t time.Time) string {
 	return t.UTC().Round(time.Microsecond).Format("2006-01-02T15:04:05.999999-07:00")
 }
 
-// style is one of the two ways in which the reference server spells a row.
-type style bool
+// style is one of the ways in which the reference servers spell a row.
+type style uint8
 
 const (
 	// committedStyle is a row that went through Go: members by name, numbers as float64.
-	committedStyle style = false
+	committedStyle style = iota
 	// jsonbStyle is a row as PostgreSQL's jsonb prints it: members by length, then name; numbers in full. Rows with
 	// bytes in them go through Go all the same.
-	jsonbStyle style = true
+	jsonbStyle
+	// uniformStyle is a row of the uniform dialect: members by name, numbers as strings in canonical form.
+	uniformStyle
 )
 
 // appendRow appends the row object found in the columns of s from first on.
@@ -185,15 +197,28 @@ func (c column) appendValue(dst []byte, s *sqlite3.Stmt, col int, how style) []b
 		switch {
 		case c.kind == kindBool:
 			return strconv.AppendBool(dst, n != 0)
+		case how == uniformStyle:
+			dst = append(dst, '"')
+			dst = strconv.AppendInt(dst, n, 10)
+			return append(dst, '"')
 		case how == committedStyle && (n > 1<<53 || n < -(1<<53)):
 			return appendFloat(dst, float64(n))
 		}
 		return strconv.AppendInt(dst, n, 10)
 	case sqlite3.FLOAT:
-		if how == jsonbStyle {
-			return strconv.AppendFloat(dst, s.ColumnFloat(col), 'f', -1, 64)
+		f := s.ColumnFloat(col)
+		switch how {
+		case jsonbStyle:
+			return strconv.AppendFloat(dst, f, 'f', -1, 64)
+		case uniformStyle:
+			if f == 0 {
+				f = 0 // there is one zero
+			}
+			dst = append(dst, '"')
+			dst = appendFloat(dst, f)
+			return append(dst, '"')
 		}
-		return appendFloat(dst, s.ColumnFloat(col))
+		return appendFloat(dst, f)
 	case sqlite3.BLOB:
 		b := s.ColumnRawBlob(col)
 		if c.kind == kindUUIDBlob && len(b) == 16 {
