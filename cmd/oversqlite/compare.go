@@ -14,7 +14,7 @@ import (
 // compare ends the story: the same rows everywhere, or an error that tells where not.
 func (s *stage) compare(ctx context.Context, _ *cast) error {
 	s.title("All quiet: the rows of both devices and of the server are compared")
-	contract, err := wire.ContractByName(wire.ClassicContract)
+	contract, err := wire.ContractByName(s.contract)
 	if err != nil {
 		return err
 	}

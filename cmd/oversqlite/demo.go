@@ -12,10 +12,12 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 type demoCmd struct {
-	Keep string `type:"path" placeholder:"DIR" help:"Keep the two databases and the server's data here. Without it they are removed at the end."`
+	Contract string `enum:"classic,uniform" default:"classic" help:"Dialect of the protocol that the demo's server speaks: ${enum} (${default})."`
+	Keep     string `type:"path" placeholder:"DIR" help:"Keep the two databases and the server's data here. Without it they are removed at the end."`
 }
 
 func (d *demoCmd) Run(ctx context.Context, c *console) (err error) {
@@ -29,7 +31,7 @@ func (d *demoCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	start := time.Now()
-	s, err := newStage(c, dir)
+	s, err := newStage(c, dir, contractNamed(d.Contract))
 	if err != nil {
 		return err
 	}
@@ -62,12 +64,13 @@ const user = "ada"
 
 // stage is what the story is played on: a server and two devices of one user.
 type stage struct {
-	console *console
-	chapter int
-	server  *devserver.Server
-	front   *listener
-	laptop  *device
-	phone   *device
+	console  *console
+	contract wire.ContractName
+	chapter  int
+	server   *devserver.Server
+	front    *listener
+	laptop   *device
+	phone    *device
 }
 
 // device is an engine on a file of its own, and a count of the requests it has made.
@@ -78,14 +81,14 @@ type device struct {
 	requests *atomic.Int64
 }
 
-func newStage(c *console, dir string) (s *stage, err error) {
-	s = &stage{console: c}
+func newStage(c *console, dir string, contract wire.ContractName) (s *stage, err error) {
+	s = &stage{console: c, contract: contract}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.server, err = devserver.New(devserver.Config{Dir: filepath.Join(dir, "server")}); err != nil {
+	if s.server, err = devserver.New(devserver.Config{Dir: filepath.Join(dir, "server"), Contract: contract}); err != nil {
 		return s, err
 	}
 	if s.front, err = listen("127.0.0.1:0", s.server.Handler()); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 	"github.com/oversqlite/oversqlite/transport"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -148,8 +149,17 @@ func TestVersionAndHelp(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	t.Parallel()
+	for _, contract := range []string{"classic", "uniform"} {
+		t.Run(contract, func(t *testing.T) {
+			t.Parallel()
+			demo(t, contract)
+		})
+	}
+}
+
+func demo(t *testing.T, contract string) {
 	dir := filepath.Join(t.TempDir(), "kept")
-	code, out, complaint := command(t.Context(), "demo", "--keep", dir)
+	code, out, complaint := command(t.Context(), "demo", "--contract", contract, "--keep", dir)
 	if code != 0 {
 		t.Fatalf("%d\n%s%s", code, out, complaint)
 	}
@@ -172,7 +182,7 @@ func TestDemo(t *testing.T) {
 func TestDemoFindsDifferences(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	s, err := newStage(&console{out: &out, err: io.Discard}, t.TempDir())
+	s, err := newStage(&console{out: &out, err: io.Discard}, t.TempDir(), wire.ClassicContract)
 	if err != nil {
 		t.Fatal(err)
 	}

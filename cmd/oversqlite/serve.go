@@ -7,13 +7,16 @@ import (
 	"net"
 	"time"
 
+	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 type serveCmd struct {
 	Addr     string        `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
 	Data     string        `type:"path" placeholder:"DIR" help:"Keep the users' databases here. Without it they live in memory and die with the server."`
 	AnyHost  bool          `help:"Allow an address that other machines can reach. Anybody who can reach the server can sign in as anybody."`
+	Contract string        `enum:"classic,uniform" default:"classic" help:"Dialect of the protocol to speak: ${enum} (${default})."`
 	LeaseTTL time.Duration `default:"15m" help:"Life of an initialization lease (${default})."`
 }
 
@@ -24,7 +27,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			hint:    "Listen on 127.0.0.1, or pass --any-host if that is what you want.",
 		}
 	}
-	server, err := devserver.New(devserver.Config{Dir: s.Data, InMemory: s.Data == "", LeaseTTL: s.LeaseTTL})
+	server, err := devserver.New(devserver.Config{Dir: s.Data, InMemory: s.Data == "", Contract: contractNamed(s.Contract), LeaseTTL: s.LeaseTTL})
 	if err != nil {
 		return err
 	}
@@ -36,7 +39,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	if s.Data != "" {
 		where = "in " + s.Data
 	}
-	c.say("oversqlite development server on %s, data %s", l.url, where)
+	c.say("oversqlite development server on %s, data %s, %s contract", l.url, where, s.Contract)
 	c.say("sign in: curl -d '{\"user\":\"ada\",\"password\":\"any\"}' %s/dummy-signin", l.url)
 	select {
 	case <-ctx.Done():
@@ -46,6 +49,14 @@ func (s *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	// Ends the watches first: they would hold up the listener's shutdown.
 	return errors.Join(server.Close(), l.close())
+}
+
+// contractNamed returns the contract that a flag names.
+func contractNamed(flag string) wire.ContractName {
+	if flag == string(oversqlite.ContractUniform) {
+		return wire.UniformContract
+	}
+	return wire.ClassicContract
 }
 
 // loopback reports whether only this machine can reach addr.

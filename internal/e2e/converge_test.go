@@ -16,15 +16,18 @@ import (
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 	"github.com/oversqlite/oversqlite/internal/faulty"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // TestConverge lets eight devices of one user write at random through one server, with one request in twenty failing
 // in every way there is, and then asks whether all of them and the server hold the same rows.
-func TestConverge(t *testing.T) {
+func TestConverge(t *testing.T) { inBothContracts(t, converge) }
+
+func converge(t *testing.T, contract wire.ContractName) {
 	const devices, user = 8, "converge"
-	length := envDuration(t, "OVERSQLITE_E2E_CONVERGE", 4*time.Second)
+	length := envDuration(t, "OVERSQLITE_E2E_CONVERGE", 4*time.Second) / 2
 	s := seed(t)
-	w := newWorld(t, devserver.Config{InMemory: true})
+	w := newWorld(t, devserver.Config{InMemory: true, Contract: contract})
 	token := w.token(t, user)
 	ctx, cancel := context.WithTimeout(context.Background(), length+4*time.Minute)
 	defer cancel()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 const (
@@ -115,11 +116,13 @@ func syncInALoop(args []string) error {
 
 // TestKill kills a process that writes and syncs in a loop at random moments. No write that it said was committed may
 // be lost, none applied twice, the file must be sound, and the database must converge with the server.
-func TestKill(t *testing.T) {
-	rounds := envInt(t, "OVERSQLITE_E2E_KILLS", 25)
+func TestKill(t *testing.T) { inBothContracts(t, kills) }
+
+func kills(t *testing.T, contract wire.ContractName) {
+	rounds := max(envInt(t, "OVERSQLITE_E2E_KILLS", 25)/2, 1)
 	s := seed(t)
 	r := rand.New(rand.NewPCG(uint64(s), 2))
-	w := newWorld(t, devserver.Config{InMemory: true})
+	w := newWorld(t, devserver.Config{InMemory: true, Contract: contract})
 	path := filepath.Join(t.TempDir(), "device.db")
 	token := w.token(t, childUser)
 

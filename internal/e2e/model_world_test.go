@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // The tables of the model test: a parent with children that go with it, a table that refers to itself, and one with a
@@ -140,12 +141,20 @@ type modelServer struct {
 	writes  int
 }
 
+// modelContract is the dialect of a history: every other one is in the uniform contract.
+func modelContract(seed uint64) wire.ContractName {
+	if seed%2 == 1 {
+		return wire.UniformContract
+	}
+	return wire.ClassicContract
+}
+
 func newModelServer(t *testing.T, seed uint64) *modelServer {
 	var tables []devserver.Table
 	for _, name := range modelNames {
 		tables = append(tables, devserver.Table{Schema: modelSchema, Name: name, Key: "id"})
 	}
-	s, err := devserver.New(devserver.Config{InMemory: true, Schema: modelTables, Tables: tables})
+	s, err := devserver.New(devserver.Config{InMemory: true, Schema: modelTables, Tables: tables, Contract: modelContract(seed)})
 	if err != nil {
 		t.Fatal(err)
 	}

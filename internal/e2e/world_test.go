@@ -20,6 +20,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // world is a server and the means to open devices against it.
@@ -44,6 +45,13 @@ func newWorld(t testing.TB, cfg devserver.Config) *world {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	})
 	return &world{server: s, url: h.URL}
+}
+
+// inBothContracts runs a test against a server of each dialect.
+func inBothContracts(t *testing.T, f func(t *testing.T, contract wire.ContractName)) {
+	for _, contract := range []wire.ContractName{wire.ClassicContract, wire.UniformContract} {
+		t.Run(string(contract), func(t *testing.T) { f(t, contract) })
+	}
 }
 
 // bearer adds a user's token to every request.
@@ -225,6 +233,11 @@ func serverDump(ctx context.Context, s *devserver.Server, user string) ([]string
 			}
 			var cells []string
 			for k, v := range m {
+				if text, spelled := v.(string); spelled && numeric[k] { // in the uniform contract
+					if v, err = strconv.ParseFloat(text, 64); err != nil {
+						return nil, err
+					}
+				}
 				cells = append(cells, k+"="+serverCell(v))
 			}
 			sort.Strings(cells)
@@ -234,6 +247,9 @@ func serverDump(ctx context.Context, s *devserver.Server, user string) ([]string
 	sort.Strings(out)
 	return out, nil
 }
+
+// numeric are the columns of the business tables that hold numbers.
+var numeric = map[string]bool{"count_value": true, "enabled_flag": true, "rating": true}
 
 func serverCell(v any) string {
 	switch v := v.(type) {
