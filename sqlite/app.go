@@ -75,10 +75,13 @@ func (db *DB) pool(pragmas string) *sql.DB {
 }
 
 // fileURI names a file for SQLite, which decodes %HH in it: every byte of the path can be told from a separator.
-func fileURI(path, query string) string {
-	path = filepath.ToSlash(path)
+func fileURI(file, query string) string {
+	path := filepath.ToSlash(file)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path // C:/… on Windows
+	}
+	if disk := failpoint.Disk(file); disk != "" {
+		query += "&vfs=" + disk
 	}
 	return "file://" + (&url.URL{Path: path}).EscapedPath() + "?" + query
 }

@@ -110,10 +110,11 @@ func (db *DB) open(ctx context.Context) (err error) {
 // connect opens a connection for the engine.
 func (db *DB) connect(ctx context.Context) (_ *sqlite3.Conn, err error) {
 	defer recoverTo(&err)
-	name := db.owner.path
+	mode := "mode=rwc"
 	if db.opened {
-		name = fileURI(name, "mode=rw") // a file that has been removed is not to come back empty
+		mode = "mode=rw" // a file that has been removed is not to come back empty
 	}
+	name := fileURI(db.owner.path, mode)
 	raw, err := sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, maxMemory), name)
 	if err != nil {
 		return nil, err

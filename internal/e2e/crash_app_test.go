@@ -34,10 +34,14 @@ type crashApp struct {
 	path, url, token string
 	journal          io.Writer // of what it believes to be committed
 	engine           *oversqlite.Engine
+	leaving          func(*http.Request) error // is asked about every request
 	hook             sync.Once
 }
 
 func (a *crashApp) open(ctx context.Context) error {
+	if a.engine != nil {
+		return a.engine.Open(ctx)
+	}
 	cfg := oversqlite.Config{
 		Path: a.path, Schema: modelSchema, ServerURL: a.url, Limits: a.scenario.limits, Resolver: a.scenario.resolver,
 		HTTPClient:  &http.Client{Transport: bearer{token: a.token, next: a}},
@@ -66,6 +70,11 @@ func (a *crashApp) close() error {
 
 // RoundTrip lets the application write while a push is on its way to be committed, if the scenario wants it to.
 func (a *crashApp) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	if a.leaving != nil {
+		if err := a.leaving(r); err != nil {
+			return nil, err
+		}
+	}
 	if a.scenario.during != nil && strings.HasSuffix(r.URL.Path, "/commit") {
 		a.hook.Do(func() { err = a.scenario.during(r.Context(), a) })
 		if err != nil {

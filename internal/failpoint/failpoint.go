@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -84,4 +85,26 @@ func Parse(s string) (point string, n int64, err error) {
 		}
 	}
 	return "", 0, fmt.Errorf("failpoint: %q is not of the form point:n", s)
+}
+
+// disks are the file systems of database files that are not on the operating system's own. nil: there are none.
+var disks atomic.Pointer[sync.Map]
+
+// PutOn makes the database file at path, which has to be its real path, be opened through the SQLite VFS of that name,
+// until the returned function is called: that of a disk that fails.
+func PutOn(path, vfs string) (clear func()) {
+	disks.CompareAndSwap(nil, new(sync.Map))
+	disks.Load().Store(path, vfs)
+	return func() { disks.Load().Delete(path) }
+}
+
+// Disk returns the VFS through which a database file has to be opened; "" is the operating system's own.
+func Disk(path string) string {
+	m := disks.Load()
+	if m == nil {
+		return ""
+	}
+	name, _ := m.Load(path)
+	s, _ := name.(string)
+	return s
 }

@@ -98,3 +98,18 @@ func BenchmarkAt(b *testing.B) {
 		At(BeforeCommit, "freeze")
 	}
 }
+
+func TestDisk(t *testing.T) {
+	t.Parallel()
+	if got := Disk("/a"); got != "" {
+		t.Fatal(got)
+	}
+	clear := PutOn("/a", "broken")
+	if a, b := Disk("/a"), Disk("/b"); a != "broken" || b != "" {
+		t.Fatal(a, b)
+	}
+	clear()
+	if got := Disk("/a"); got != "" {
+		t.Fatal(got)
+	}
+}
