@@ -137,24 +137,32 @@ func (a *crashApp) say(what, step string) {
 	}
 }
 
-// sync syncs, and attaches again where the server wants that.
+// sync syncs, and does what the engine says that it takes.
 func (a *crashApp) sync(ctx context.Context) error {
-	return a.attached(ctx, func() error { _, err := a.engine.Sync(ctx); return err })
+	return a.persist(ctx, func() error { _, err := a.engine.Sync(ctx); return err })
 }
 
-// attached makes a call and attaches where it says that this is required, a few times.
-func (a *crashApp) attached(ctx context.Context, call func() error) error {
-	for range 3 {
-		err := call()
-		var required *oversqlite.AttachRequiredError
-		if !errors.As(err, &required) {
-			return err
-		}
-		if err := a.attach(ctx); err != nil {
+// persist makes a call, and attaches or rebuilds where it says that this is required, a few times.
+func (a *crashApp) persist(ctx context.Context, call func() error) (err error) {
+	for range 6 {
+		err = call()
+		var attach *oversqlite.AttachRequiredError
+		var recovery *oversqlite.SourceRecoveryRequiredError
+		var diverged *oversqlite.SourceReplacementDivergedError
+		switch {
+		case errors.As(err, &attach):
+			if err := a.attach(ctx); err != nil {
+				return err
+			}
+		case errors.As(err, &recovery):
+			if _, err := a.engine.Rebuild(ctx); err != nil && !errors.As(err, &diverged) {
+				return err
+			}
+		default:
 			return err
 		}
 	}
-	return errors.New("an attach is required for ever")
+	return err
 }
 
 // crashOrder is what a process is told that is to die.

@@ -21,6 +21,7 @@ type crashFile struct {
 	known      map[place]knownRow
 	intents    map[place]*string // newest content in local form; nil: a deletion
 	binding    string
+	source     string
 	checkpoint int64
 	rebuild    bool
 	replacing  bool // a remote replace is under way
@@ -94,8 +95,8 @@ func readCrashFile(ctx context.Context, path string) (f crashFile, err error) {
 			return err
 		})
 	}
-	read(`SELECT binding_state, last_bundle_seq_seen, rebuild_required FROM _sync_attachment_state`, func(scan func(...any) error) error {
-		return scan(&f.binding, &f.checkpoint, &f.rebuild)
+	read(`SELECT binding_state, current_source_id, last_bundle_seq_seen, rebuild_required FROM _sync_attachment_state`, func(scan func(...any) error) error {
+		return scan(&f.binding, &f.source, &f.checkpoint, &f.rebuild)
 	})
 	read(`SELECT kind = 'remote_replace' FROM _sync_operation_state`, func(scan func(...any) error) error { return scan(&f.replacing) })
 	read(`SELECT source_id FROM _sync_source_state`, func(scan func(...any) error) error {
@@ -197,7 +198,7 @@ func (f *crashFile) checkIntents() error {
 }
 
 // checkServer compares everything that is no intent with what the server was at the checkpoint (S1, S2). A push of our own
-// may have been settled before bundles that lie between.
+// may have been settled before bundles that lie between, and a row taken from a conflict's answer.
 func (c *crashCase) checkServer(f *crashFile) error {
 	if f.binding != "attached" {
 		return nil
@@ -213,14 +214,14 @@ func (c *crashCase) checkServer(f *crashFile) error {
 	var err error
 	for i := range c.server.epochs {
 		// A server that has forgotten everything leaves devices behind that stand where it was before.
-		if err = f.standsIn(c.server.epochs[len(c.server.epochs)-1-i], ours); err == nil {
+		if err = f.standsIn(c.server.epochs[len(c.server.epochs)-1-i], ours, c.server.told); err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func (f *crashFile) standsIn(history map[int64]map[place]standing, ours map[int64]bool) error {
+func (f *crashFile) standsIn(history map[int64]map[place]standing, ours map[int64]bool, told map[version]bool) error {
 	at, known := history[f.checkpoint]
 	if !known {
 		return fmt.Errorf("S2: the checkpoint is %d, which the server never had (it had %d states)", f.checkpoint, len(history))
@@ -243,10 +244,12 @@ func (f *crashFile) standsIn(history map[int64]map[place]standing, ours map[int6
 		k, want, seq := f.known[p], at[p], f.checkpoint
 		if k.version > f.checkpoint {
 			seq = k.version
-			if !ours[seq] {
+			switch {
+			case ours[seq]:
+				own[seq] = true
+			case !told[version{p, seq}]:
 				return fmt.Errorf("S2: %s is at version %d, the checkpoint is %d, and that bundle is no push of this database's", p, seq, f.checkpoint)
 			}
-			own[seq] = true
 			want = history[seq][p]
 		}
 		got := f.rows[p]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/oversqlite/oversqlite"
@@ -109,6 +110,33 @@ func otherDevice(ctx context.Context, c *crashCase) error {
 	run := inTurn(opening, writing("other", append(lots(4, "owners", "s-", "other"), put("slots", "s-1", "other"))...), attaching, syncing)
 	return errors.Join(run(ctx, a), a.close())
 }
+
+// serverRetires replaces the source of the device by another one, by hand.
+func serverRetires(ctx context.Context, c *crashCase) error {
+	f, err := readCrashFile(ctx, c.path)
+	if err != nil {
+		return err
+	}
+	return c.server.server.RetireSource(modelUser, f.source, "by-hand")
+}
+
+// putBack lets something happen to a database, and puts the file back to what it was before that.
+func putBack(what func(context.Context, *crashCase) error) func(context.Context, *crashCase) error {
+	return func(ctx context.Context, c *crashCase) error {
+		before, err := os.ReadFile(c.path)
+		if err != nil {
+			return err
+		}
+		if err := what(ctx, c); err != nil {
+			return err
+		}
+		return os.WriteFile(c.path, before, 0o600)
+	}
+}
+
+// afresh is what an application does that finds its writer stream at an end.
+var afresh = inTurn(begin, writing("mine", put("owners", "m-o0", "mine"), remove("owners", "m-o1"), put("nodes", "m-1", "mine"), put("slots", "s-1", "mine")), syncing,
+	writing("more", put("slots", "m-2", "more")), syncing)
 
 // leased is a device that has the lease of an empty scope, and rows to seed it with.
 var leased = lived(opening, writing("seed", lots(5, "owners", "m-", "seed")...), attaching)
@@ -227,7 +255,7 @@ var crashScenarios = []crashScenario{
 				begin, writing("frozen", put("owners", "m-o0", "frozen"), put("nodes", "m-1", "frozen"), put("slots", "s-0", "frozen")), syncing),
 			serverWrites(append(lots(5, "owners", "s-", "second"), remove("slots", "s-2"))...)),
 		run: inTurn(begin, writing("dirty", put("owners", "m-o0", "dirty"), remove("owners", "m-o1")), func(ctx context.Context, a *crashApp) error {
-			return a.attached(ctx, func() error { _, err := a.engine.Rebuild(ctx); return err })
+			return a.persist(ctx, func() error { _, err := a.engine.Rebuild(ctx); return err })
 		}, syncing),
 	},
 	{
@@ -283,6 +311,34 @@ var crashScenarios = []crashScenario{
 		limits: small,
 		before: and(attachedDevice, serverForgets),
 		run:    lostScope,
+	},
+	{
+		// What was synced and not touched since is the server's to lose.
+		name:   "a server that has lost the user, and another device came first",
+		limits: small,
+		before: and(lived(begin, writing("first", lots(3, "owners", "s-o", "first")...), syncing), serverForgets, otherDevice),
+		run:    inTurn(begin, writing("mine", put("owners", "m-o0", "mine"), put("owners", "s-o1", "mine"), remove("owners", "s-o2"), put("nodes", "m-1", "mine")), syncing),
+	},
+	{
+		name:   "a database that was put back to an older state",
+		limits: small,
+		before: and(attachedDevice, putBack(lived(begin, writing("gone", put("slots", "s-0", "gone"), put("slots", "s-7", "gone")), syncing, writing("gone too", put("slots", "s-8", "gone")), syncing))),
+		run:    afresh,
+	},
+	{
+		name:   "a source whose replacement the server does not take",
+		limits: small,
+		before: and(attachedDevice, putBack(lived(begin, writing("gone", put("slots", "s-0", "gone")), syncing)), func(_ context.Context, c *crashCase) error {
+			c.server.server.Inject(devserver.Fault{Endpoint: devserver.EndpointSnapshotCreate, Status: http.StatusBadRequest, Code: "source_replacement_invalid", Times: 1})
+			return nil
+		}),
+		run: afresh,
+	},
+	{
+		name:   "a source that was replaced while what is here excludes what is there",
+		limits: small,
+		before: and(attachedDevice, serverRetires, serverWrites(put("slots", "s-0", "theirs"), put("slots", "x-s-0", "theirs"))),
+		run:    inTurn(begin, writing("mine", child("slots", "s-0", "x-", "mine"), put("owners", "m-o0", "mine")), syncing, writing("more", put("nodes", "m-1", "more")), syncing),
 	},
 	{
 		name:   "a lease that ran out",

@@ -54,11 +54,12 @@ type crashServer struct {
 	ahead  time.Duration                  // of its clock
 	epochs []map[int64]map[place]standing // by bundle seq; a server that forgets a user begins anew
 	pushes map[pushed]bool
+	told   map[version]bool // rows that a conflict told a device of
 	images map[version]bool // every row that was ever committed, by version
 }
 
 func newCrashServer() (*crashServer, error) {
-	s := &crashServer{epochs: []map[int64]map[place]standing{{0: {}}}, pushes: map[pushed]bool{}, images: map[version]bool{}}
+	s := &crashServer{epochs: []map[int64]map[place]standing{{0: {}}}, pushes: map[pushed]bool{}, told: map[version]bool{}, images: map[version]bool{}}
 	var tables []devserver.Table
 	for _, name := range modelNames {
 		tables = append(tables, devserver.Table{Schema: modelSchema, Name: name, Key: "id"})
@@ -98,7 +99,21 @@ func (s *crashServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec := httptest.NewRecorder()
 	s.server.Handler().ServeHTTP(rec, r)
-	if rec.Code == http.StatusOK {
+	switch rec.Code {
+	case http.StatusConflict:
+		var refused struct {
+			Conflict struct {
+				Table   string            `json:"table"`
+				Key     map[string]string `json:"key"`
+				Version int64             `json:"server_row_version"`
+			} `json:"conflict"`
+		}
+		if err := json.Unmarshal(rec.Body.Bytes(), &refused); err == nil && refused.Conflict.Version > 0 {
+			s.mu.Lock()
+			s.told[version{place{refused.Conflict.Table, refused.Conflict.Key["id"]}, refused.Conflict.Version}] = true
+			s.mu.Unlock()
+		}
+	case http.StatusOK:
 		var p pushed
 		if err := json.Unmarshal(rec.Body.Bytes(), &p); err == nil && p.Seq > 0 {
 			s.mu.Lock()
