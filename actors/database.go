@@ -39,6 +39,12 @@ type database interface {
 	TakeConflict(ctx context.Context, conflict wire.Conflict) (local.ConflictTaken, error)
 	RequeueOutbox(ctx context.Context) error
 
+	IsolateOutbox(ctx context.Context, why local.Reason) ([]local.SetAside, error)
+	SetAsideUnfit(ctx context.Context, contract wire.ContractName) ([]local.SetAside, error)
+	Quarantined(ctx context.Context) ([]local.SetAside, error)
+	RetryQuarantined(ctx context.Context, ids []int64, lenient bool) error
+	DiscardQuarantined(ctx context.Context, ids []int64) (local.Discarded, error)
+
 	ReplayFrozen(ctx context.Context, contract wire.Contract, bundle wire.BundleMeta) (proved bool, r local.Replayed, err error)
 	Replay(ctx context.Context, contract wire.Contract, bundle wire.Bundle, proof bool) (local.Replayed, error)
 	StageBundlePage(ctx context.Context, bundle wire.BundleMeta, after int64, rows []wire.Row) error
@@ -108,6 +114,17 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 		return db.TakeConflict(ctx, c.Conflict)
 	case messages.RequeueOutbox:
 		return nil, db.RequeueOutbox(ctx)
+
+	case messages.IsolateOutbox:
+		return db.IsolateOutbox(ctx, c.Reason)
+	case messages.SetAsideUnfit:
+		return db.SetAsideUnfit(ctx, c.Contract)
+	case messages.LoadQuarantine:
+		return db.Quarantined(ctx)
+	case messages.RetryQuarantined:
+		return nil, db.RetryQuarantined(ctx, c.IDs, c.Lenient)
+	case messages.DiscardQuarantined:
+		return db.DiscardQuarantined(ctx, c.IDs)
 
 	case messages.ReplayFrozen:
 		return inDialect(c.Contract, func(k wire.Contract) (messages.FrozenReplay, error) {

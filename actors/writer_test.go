@@ -225,6 +225,8 @@ var commands = map[messages.Command]string{
 	messages.RequeueOutbox{}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
 	&messages.StageBundlePage{}: "", messages.ReplayStaged{Contract: wire.ClassicContract}: "", &messages.ApplyBundles{Contract: wire.ClassicContract}: "",
 	messages.ApplyStaged{Contract: wire.ClassicContract}: "", messages.BeginStage{}: "", &messages.StageSnapshotPage{}: "",
+	messages.IsolateOutbox{}: "", messages.SetAsideUnfit{}: "", messages.LoadQuarantine{}: "Quarantined",
+	&messages.RetryQuarantined{}: "", &messages.DiscardQuarantined{}: "",
 	messages.CompleteStage{}: "", messages.ApplySnapshot{Contract: wire.ClassicContract}: "",
 }
 
@@ -354,6 +356,21 @@ func (d *recordingDB) TakeConflict(context.Context, wire.Conflict) (local.Confli
 	return local.ConflictTaken{}, d.note("TakeConflict")
 }
 func (d *recordingDB) RequeueOutbox(context.Context) error { return d.note("RequeueOutbox") }
+func (d *recordingDB) IsolateOutbox(context.Context, local.Reason) ([]local.SetAside, error) {
+	return nil, d.note("IsolateOutbox")
+}
+func (d *recordingDB) SetAsideUnfit(context.Context, wire.ContractName) ([]local.SetAside, error) {
+	return nil, d.note("SetAsideUnfit")
+}
+func (d *recordingDB) Quarantined(context.Context) ([]local.SetAside, error) {
+	return nil, d.note("Quarantined")
+}
+func (d *recordingDB) RetryQuarantined(context.Context, []int64, bool) error {
+	return d.note("RetryQuarantined")
+}
+func (d *recordingDB) DiscardQuarantined(context.Context, []int64) (local.Discarded, error) {
+	return local.Discarded{}, d.note("DiscardQuarantined")
+}
 func (d *recordingDB) ReplayFrozen(context.Context, wire.Contract, wire.BundleMeta) (bool, local.Replayed, error) {
 	return true, local.Replayed{}, d.note("ReplayFrozen")
 }

@@ -55,6 +55,8 @@ type Settled struct {
 	// a unique value that a local row holds, or would leave local rows without their parent. They stay, delay nobody
 	// (Freeze leaves them out), and are tried again by every Settle.
 	Stuck int
+	// SetAside lists what went into quarantine because it depends on what is there.
+	SetAside []SetAside
 }
 
 // ResolutionsApplied is the outcome of applying resolutions.

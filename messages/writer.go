@@ -106,6 +106,20 @@ type (
 	// RequeueOutbox puts the outbox back to dirty.
 	RequeueOutbox struct{}
 
+	// IsolateOutbox sets aside what is in the outbox. Answers []local.SetAside.
+	IsolateOutbox struct{ Reason local.Reason }
+	// SetAsideUnfit sets aside what the contract cannot carry. Answers []local.SetAside.
+	SetAsideUnfit struct{ Contract wire.ContractName }
+	// LoadQuarantine answers []local.SetAside: everything in quarantine.
+	LoadQuarantine struct{}
+	// RetryQuarantined makes changes in quarantine dirty again. Lenient passes over those that are there no more.
+	RetryQuarantined struct {
+		IDs     []int64
+		Lenient bool
+	}
+	// DiscardQuarantined gives changes in quarantine up. Answers local.Discarded.
+	DiscardQuarantined struct{ IDs []int64 }
+
 	// ReplayFrozen answers FrozenReplay: it settles the outbox without fetching when the hash proves what was committed.
 	ReplayFrozen struct {
 		Contract wire.ContractName
@@ -191,6 +205,11 @@ func (OutboxRows) command()           {}
 func (MarkCommitted) command()        {}
 func (TakeConflict) command()         {}
 func (RequeueOutbox) command()        {}
+func (IsolateOutbox) command()        {}
+func (SetAsideUnfit) command()        {}
+func (LoadQuarantine) command()       {}
+func (RetryQuarantined) command()     {}
+func (DiscardQuarantined) command()   {}
 func (ReplayFrozen) command()         {}
 func (Replay) command()               {}
 func (StageBundlePage) command()      {}

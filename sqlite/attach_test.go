@@ -146,7 +146,7 @@ func TestAttachTransitions(t *testing.T) {
 		serverRow(t, db, "users", `'other', 'o'`, 6)
 		asServer(t, db, `INSERT INTO _sync_shadow VALUES ('main', 'users', '{"id":"edited"}', 8, 1, 0, '{}')`,
 			`UPDATE users SET name = 'Q' WHERE id = 'other'`,
-			`INSERT INTO _sync_quarantine (schema_name, table_name, key_json, op, base_row_version, payload, code) VALUES ('main', 'users', '{"id":"other"}', 'UPDATE', 6, '{}', 'x')`)
+			`INSERT INTO _sync_quarantine (schema_name, table_name, key_json, op, base_row_version, payload, code) VALUES ('main', 'users', '{"id":"other"}', 'UPDATE', 6, '{"id":"other","name":"Q"}', 'x')`)
 		old := state(t, db).Attachment.CurrentSourceID
 		must(t, db.SetUploadBlocked(t.Context(), &local.Blocked{Code: "no"}))
 		must(t, db.RequireReattach(t.Context()))

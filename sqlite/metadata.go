@@ -15,6 +15,7 @@ const (
 	engineKeepIntents      = "keep_intents"       // the user whose lease was lost: the next attach keeps the intents that are here
 	engineUploadBlocked    = "upload_blocked"     // JSON of local.Blocked
 	engineReplacedBy       = "source_replaced_by" // the source by which the server has replaced the current one, when that is not the id reserved here
+	engineQuarantineID     = "quarantine_id"      // the last id given in _sync_quarantine
 	engineColumns          = "columns:"           // + table name: signature of its columns at the last open
 )
 

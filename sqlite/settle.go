@@ -20,6 +20,8 @@ import (
 //     is made on from now on.
 //   - It has a shadow: a conflict, for Resolve.
 //
+// Before that, changes of rows that refer to new rows in quarantine go there as well, and come back once that is over.
+//
 // The outbox must be empty: what is in it is settled by what the server answers. It costs next to nothing for rows
 // that have neither a base row nor a shadow.
 //
@@ -69,6 +71,9 @@ func (st *settling) run() error {
 		}
 		st.im = newImages(contract)
 	}
+	if err := st.dependents(); err != nil {
+		return err
+	}
 	if err := st.dropVoid(); err != nil {
 		return err
 	}
@@ -84,6 +89,19 @@ func (st *settling) run() error {
 		}
 	}
 	return st.layDown()
+}
+
+// dependents puts back what no longer depends on a row in quarantine, and sets aside what does by now.
+func (st *settling) dependents() error {
+	some, err := st.db.anyQuarantined()
+	if err != nil || !some {
+		return err
+	}
+	if err := st.db.releaseDependents(); err != nil {
+		return err
+	}
+	st.out.SetAside, err = st.db.setAsideDependents(nil)
+	return err
 }
 
 // dropVoid drops the void intents that have no shadow.

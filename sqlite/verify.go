@@ -48,6 +48,8 @@ func violations() []violation {
 		rule("a base row without an intent", "_sync_base_rows", `NOT `+isIntent),
 		rule("a key in quarantine and among the dirty or frozen rows", "_sync_quarantine", in("_sync_dirty_rows")+` OR `+in("_sync_outbox_rows")),
 		rule("an operation without content, or a deletion with content", "_sync_dirty_rows", `(r.payload IS NULL) <> (r.op = 'DELETE')`),
+		rule("an operation without content, or a deletion with content", "_sync_quarantine", `(r.payload IS NULL) <> (r.op = 'DELETE')`),
+		rule("a change set aside for no reason", "_sync_quarantine", `r.code = '' OR r.origin NOT IN ('', 'server', 'value', 'dependency')`),
 		rule("a number that is negative or no number", "_sync_dirty_rows", `typeof(r.base_row_version) <> 'integer' OR r.base_row_version < 0`),
 		rule("a number that is negative or no number", "_sync_row_state", `typeof(r.row_version) <> 'integer' OR r.row_version < 0 OR r.deleted NOT IN (0, 1)`),
 		rule("content that is not JSON", "_sync_dirty_rows", `r.payload IS NOT NULL AND NOT json_valid(r.payload)`),
@@ -67,6 +69,9 @@ WHERE NOT EXISTS (SELECT 1 FROM _sync_row_state x WHERE ` + sameKey + ` AND x.de
 		{"a row that is known to be live is not here, without an intent", fmt.Sprintf(`WITH here AS MATERIALIZED (SELECT %s AS key_json FROM %s AS b)
 SELECT r.table_name, COUNT(*) FROM _sync_row_state r WHERE r.schema_name = %s AND r.table_name = %s AND r.deleted = 0
   AND r.key_json NOT IN (SELECT key_json FROM here) AND NOT %s GROUP BY 1`, t.keyJSON("b"), quote(t.local), literal(t.Schema), literal(t.Name), isIntent)},
+		{"a change in quarantine is not what its row holds", fmt.Sprintf(`SELECT q.table_name, COUNT(*) FROM _sync_quarantine q LEFT JOIN %s AS b ON %s = q.key_json
+WHERE q.schema_name = %s AND q.table_name = %s AND q.payload IS NOT CASE WHEN b.%s IS NOT NULL THEN %s END GROUP BY 1`,
+			quote(t.local), t.keyJSON("b"), literal(t.Schema), literal(t.Name), quote(t.key().name), t.payload("b"))},
 	}
 }
 
