@@ -119,7 +119,8 @@ func events(e *oversqlite.Engine) (dropped uint64) {
 	var c <-chan oversqlite.Event = s.C()
 	for event := range c {
 		switch event := event.(type) {
-		case oversqlite.StateChanged, oversqlite.ProgressMade, oversqlite.TablesChanged, oversqlite.BackoffScheduled, oversqlite.ConflictResolved:
+		case oversqlite.StateChanged, oversqlite.ProgressMade, oversqlite.TablesChanged, oversqlite.BackoffScheduled, oversqlite.ConflictResolved,
+			oversqlite.RowQuarantined:
 			_ = event.(oversqlite.Event).Kind()
 		}
 	}

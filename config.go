@@ -62,8 +62,8 @@ type Config struct {
 	// PullPolicy says what a pull does while local changes are pending. Defaults to PullAroundDirty.
 	PullPolicy PullPolicy
 
-	// PoisonPolicy says what becomes of rows that the server refuses for good. Defaults to PoisonHold. PoisonIsolate is
-	// not supported yet.
+	// PoisonPolicy says what becomes of changes that the server refuses for good, or that cannot be sent at all. Defaults
+	// to PoisonHold.
 	PoisonPolicy PoisonPolicy
 
 	// Synchronous says when a write of the application's counts as committed. Defaults to SynchronousFull. It does not
@@ -119,9 +119,12 @@ type PoisonPolicy string
 
 // The poison policies.
 const (
-	// PoisonHold keeps everything pending and reports it: uploads are blocked, downloads go on.
+	// PoisonHold keeps everything pending and reports it: PushPending and Sync end with PushRejectedError,
+	// Status.UploadBlocked says why, and downloads go on. The next push tries again: change or remove the row before.
 	PoisonHold PoisonPolicy = "hold"
-	// PoisonIsolate finds the offending rows and sets just those aside.
+	// PoisonIsolate finds the offending changes, sets just those aside, and pushes the rest: see Engine.Quarantined. It
+	// finds k of them among n with O(k log n) pushes. A server that refuses whatever it is sent is taken for what it is:
+	// then nothing is set aside, and uploads are held as by PoisonHold.
 	PoisonIsolate PoisonPolicy = "isolate"
 )
 
@@ -269,9 +272,7 @@ func (c *Config) validateChoices(bad func(field, format string, args ...any) err
 		return bad("PullPolicy", "%q is neither %q nor %q", c.PullPolicy, PullAroundDirty, PullStrict)
 	}
 	switch c.PoisonPolicy {
-	case PoisonHold:
-	case PoisonIsolate:
-		return bad("PoisonPolicy", "isolating refused rows is not supported by this version")
+	case PoisonHold, PoisonIsolate:
 	default:
 		return bad("PoisonPolicy", "%q is neither %q nor %q", c.PoisonPolicy, PoisonHold, PoisonIsolate)
 	}
@@ -340,6 +341,7 @@ func (c *Config) options() (actors.Options, error) {
 		ServerURL:   c.ServerURL,
 		StrictPulls: c.PullPolicy == PullStrict,
 		AutoRecover: c.AutoRecover,
+		Isolate:     c.PoisonPolicy == PoisonIsolate,
 		Retry: actors.RetryConfig{
 			Initial: c.Retry.Initial, Max: c.Retry.Max, Multiplier: c.Retry.Multiplier,
 			Jitter: max(0, c.Retry.Jitter), MaxElapsed: max(0, c.Retry.MaxElapsed),

@@ -47,7 +47,6 @@ func TestConfigIsValidated(t *testing.T) {
 		{"Contract", func(c *oversqlite.Config) { c.Contract = "esperanto" }},
 		{"PullPolicy", func(c *oversqlite.Config) { c.PullPolicy = "x" }},
 		{"PoisonPolicy", func(c *oversqlite.Config) { c.PoisonPolicy = "x" }},
-		{"PoisonPolicy", func(c *oversqlite.Config) { c.PoisonPolicy = oversqlite.PoisonIsolate }},
 		{"Synchronous", func(c *oversqlite.Config) { c.Synchronous = "off" }},
 		{"ResolveTimeout", func(c *oversqlite.Config) { c.ResolveTimeout = -1 }},
 		{"BusyTimeout", func(c *oversqlite.Config) { c.BusyTimeout = -1 }},

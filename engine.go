@@ -20,6 +20,7 @@ import (
 // Whatever it had done stays done, whatever it had not will be done by the next. Close ends every call with ErrClosed.
 type Engine struct {
 	engine *actors.Engine
+	schema string
 	// unopened is what DB returns before Open.
 	unopened *sql.DB
 }
@@ -35,7 +36,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{engine: actors.NewEngine(options), unopened: sql.OpenDB(closedConnector{})}, nil
+	return &Engine{engine: actors.NewEngine(options), schema: cfg.Schema, unopened: sql.OpenDB(closedConnector{})}, nil
 }
 
 // Open opens the database, creating it when it does not exist, and takes ownership of it. It checks the configured tables

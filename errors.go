@@ -105,6 +105,8 @@ type (
 	LocalFormError = wire.LocalFormError
 	// DirtyStateRejectedError is a pull under PullStrict while local changes are pending.
 	DirtyStateRejectedError = messages.DirtyStateRejectedError
+	// QuarantineError is a retry or a discard of changes in quarantine that cannot be done as asked.
+	QuarantineError = local.QuarantineError
 	// CollisionError says that a snapshot and local changes exclude each other. The engine pushes such changes first; when
 	// that is of no use the call ends with a PushRejectedError of code "pull_collision".
 	CollisionError = local.CollisionError

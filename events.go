@@ -44,8 +44,9 @@ type Status struct {
 
 // StatusPending is how much local work waits, and for how long.
 type StatusPending struct {
-	Rows      int64
-	OldestAge time.Duration // since the oldest waiting row was last written; 0 when none waits
+	Rows        int64         // those in quarantine among them
+	Quarantined int64         // changes set aside: they wait for the application, not for the server
+	OldestAge   time.Duration // since the oldest waiting row was last written; 0 when none waits
 }
 
 // UploadBlocked is why uploads are held back.
@@ -86,7 +87,7 @@ func publicStatus(s actors.Status) Status {
 		LastProgressAt: s.LastProgressAt, LastError: s.LastError,
 		AttachedUser: s.AttachedUser, Checkpoint: s.Checkpoint, RebuildRequired: s.RebuildRequired,
 		SourceRecovery: SourceRecoveryReason(s.SourceRecovery),
-		Pending:        StatusPending{Rows: s.Pending.Rows, OldestAge: s.Pending.OldestAge(time.Now())},
+		Pending:        StatusPending{Rows: s.Pending.Rows, Quarantined: s.Pending.Quarantined, OldestAge: s.Pending.OldestAge(time.Now())},
 		UploadsPaused:  s.UploadsPaused, DownloadsPaused: s.DownloadsPaused,
 		Failure: s.Failure,
 	}
@@ -98,7 +99,7 @@ func publicStatus(s actors.Status) Status {
 }
 
 // Event is something that happened in an engine: one of StateChanged, ProgressMade, TablesChanged, BackoffScheduled,
-// ConflictResolved and SourceRotated.
+// ConflictResolved, SourceRotated and RowQuarantined.
 type Event = actors.Event
 
 // Kind names the type of an Event.
@@ -112,6 +113,7 @@ const (
 	KindBackoffScheduled = actors.KindBackoffScheduled
 	KindConflictResolved = actors.KindConflictResolved
 	KindSourceRotated    = actors.KindSourceRotated
+	KindRowQuarantined   = actors.KindRowQuarantined
 )
 
 // The events.
@@ -132,6 +134,9 @@ type (
 	// SourceRotated tells that the identity under which the database writes was replaced, From which To which, and for what
 	// Reason. Local changes were kept.
 	SourceRotated = actors.SourceRotated
+	// RowQuarantined tells that a change of a row in Table was set aside, with what ID, with what Code and by whom, the
+	// Origin. Quarantined tells more of it.
+	RowQuarantined = actors.RowQuarantined
 )
 
 // Cause is who changed a table.
@@ -144,6 +149,7 @@ const (
 	CauseSnapshot   = messages.CauseSnapshot
 	CauseConflict   = messages.CauseConflict // a conflict was settled
 	CauseDetach     = messages.CauseDetach
+	CauseDiscard    = messages.CauseDiscard // the application discarded changes in quarantine
 )
 
 // Subscription delivers events: receive them from C, and Close it. Dropped counts those that found no room.

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,8 +30,10 @@ type Options struct {
 	AutoRecover bool
 	// StrictPulls refuses to pull while local changes are pending.
 	StrictPulls bool
-	Retry       RetryConfig
-	Limits      Limits
+	// Isolate sets changes aside that the server refuses for good, instead of holding uploads.
+	Isolate bool
+	Retry   RetryConfig
+	Limits  Limits
 	// Resolve answers conflicts; each call has ResolveTimeout.
 	Resolve        ResolveFunc
 	ResolveTimeout time.Duration
@@ -82,12 +85,22 @@ func NewEngine(o Options) *Engine {
 // Ask asks the session for a verb and waits for the answer, for the caller's context, or for the end of the session,
 // whichever comes first. A caller that leaves is forgotten; a run that nobody waits for any more is cancelled.
 func (e *Engine) Ask(ctx context.Context, verb Verb, user string) (Result, error) {
+	return e.ask(ctx, evCalled{Verb: verb, User: user})
+}
+
+// AskAbout is Ask for the verbs that concern changes in quarantine.
+func (e *Engine) AskAbout(ctx context.Context, verb Verb, ids []int64) (Result, error) {
+	return e.ask(ctx, evCalled{Verb: verb, IDs: slices.Clone(ids)})
+}
+
+func (e *Engine) ask(ctx context.Context, call evCalled) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
 	id := e.callers.Add(1)
+	call.ID = id
 	answers := make(chan answer, 1)
-	e.tell(ask{call: evCalled{ID: id, Verb: verb, User: user}, answers: answers})
+	e.tell(ask{call: call, answers: answers})
 	select {
 	case a := <-answers:
 		return a.result, a.err

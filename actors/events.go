@@ -7,7 +7,7 @@ import (
 )
 
 // Event is something that happened in an engine, as its subscribers see it: one of StateChanged, Progressed,
-// TablesChanged, BackoffScheduled, ConflictResolved, SourceRotated.
+// TablesChanged, BackoffScheduled, ConflictResolved, SourceRotated, RowQuarantined.
 type Event interface{ Kind() Kind }
 
 type (
@@ -38,6 +38,15 @@ type (
 		Attempt   int
 		Until     time.Time
 		Err       error
+	}
+
+	// RowQuarantined tells that a change was set aside: it is not pushed any more until it is retried or its row is
+	// written again.
+	RowQuarantined struct {
+		ID     int64
+		Table  string
+		Code   string // why
+		Origin string // who found it: "server", "value", "dependency"
 	}
 
 	// ConflictResolved tells that a conflict in a table was settled, and how.

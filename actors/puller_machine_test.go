@@ -58,7 +58,7 @@ func TestK21_LargeBundlesAreFetchedInFewVainRequests(t *testing.T) {
 // What a machine holds while it is idle holds no rows: thousands of idle engines share a process.
 func TestAnIdleMachineHoldsNoRows(t *testing.T) {
 	t.Parallel()
-	s := newStage(false, false)
+	s := newStage(false, false, false)
 	for _, line := range []string{"pull run=1", "state checkpoint=5", "bundles from=6 to=7 stable=7", "applied checkpoint=7"} {
 		s.tell(t, line)
 	}

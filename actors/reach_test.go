@@ -16,7 +16,7 @@ import (
 var (
 	pushAnswers = map[string][]string{
 		"LoadState": {
-			"state", "state dirty=1", "state lease=L", "state prepared=2", "state prepared=1 lease=L", "state prepared=1 blocked=x",
+			"state", "state dirty=1", "state lease=L", "state prepared=2", "state prepared=1 lease=L", "state prepared=1 blocked=x", "state dirty=20",
 			"state committed=7", "state rebuild", "state reattach", "state anonymous", "state recovery=source_retired",
 			"fails", "fails with=busy",
 		},
@@ -32,6 +32,9 @@ var (
 		"ReplayStaged":     {"replayed", "replayed foreign", "replayed rebuild", "fails"},
 		"TakeConflict":     {"taken base=1", "taken base=2", "taken settled", "fails with=protocol", "fails"},
 		"RequeueOutbox":    {"done", "fails"},
+		"SetAsideUnfit":    {"aside", "aside n=0", "fails"},
+		"IsolateOutbox":    {"aside", "fails", "fails with=busy"},
+		"RetryQuarantined": {"done", "fails"},
 		"SetUploadBlocked": {"done", "fails", "fails with=busy"}, "SetSourceRecovery": {"done", "fails"},
 		"SetRebuildGate": {"done", "fails"}, "LoseLease": {"done", "fails"}, "RequireReattach": {"done", "fails"},
 
@@ -84,13 +87,16 @@ var (
 // explorer walks through a machine.
 type explorer struct {
 	push    bool
+	isolate bool
 	answers map[string][]string
 	starts  []string
 }
 
 var explorers = map[string]explorer{
-	"push": {push: true, answers: pushAnswers, starts: []string{"push run=1"}},
-	"pull": {answers: pullAnswers, starts: []string{"pull run=1", "snapshot run=1"}},
+	"push":    {push: true, answers: pushAnswers, starts: []string{"push run=1"}},
+	"isolate": {push: true, isolate: true, answers: pushAnswers, starts: []string{"push run=1"}},
+	"only":    {push: true, answers: pushAnswers, starts: []string{"push run=1 only=1"}},
+	"pull":    {answers: pullAnswers, starts: []string{"pull run=1", "snapshot run=1"}},
 }
 
 // alphabet returns everything that can happen in a state.
@@ -132,7 +138,8 @@ func (s *stage) signature() string {
 	shared := fmt.Sprintf("%d %s", f.waker, outstanding(f.given))
 	if m := s.push; m != nil {
 		return fmt.Sprint(m.stage, shared, m.committed, m.withoutLease, some(m.sessions), some(m.commitFailures),
-			some(m.stale), m.outbox.State, m.outbox.InitializationID, m.next, m.hasMore, m.state.UploadBlocked != nil)
+			some(m.stale), m.outbox.State, m.outbox.InitializationID, m.next, m.hasMore, m.state.UploadBlocked != nil,
+			m.refusedBy != nil, m.quarantine.signature())
 	}
 	m := s.pull
 	return fmt.Sprint(m.stage, shared, m.applied, m.hasMore, m.checkpoint, m.target, m.bundles, m.open, m.voids, m.session.RowCount, min(m.after, 3),
@@ -226,7 +233,7 @@ func TestEveryReachableStateHasOneWaker(t *testing.T) {
 				stage *stage
 				trail []string
 			}
-			nodes := []node{{stage: newStage(x.push, false)}}
+			nodes := []node{{stage: newStage(x.push, false, x.isolate)}}
 			for len(nodes) > 0 && len(seen) < most {
 				n := nodes[0]
 				nodes = nodes[1:]
@@ -251,11 +258,18 @@ func TestEveryReachableStateHasOneWaker(t *testing.T) {
 	}
 }
 
+// signature identifies how far a search is.
+func (q *quarantining) signature() string {
+	return fmt.Sprint(q.search.narrowing(), len(q.suspects) > 0, q.chance, q.second, q.probe > 0)
+}
+
 // clone copies a machine, which is plain data.
 func (s *stage) clone() *stage {
 	if s.push != nil {
 		m := *s.push
 		m.refused, m.out = maps.Clone(m.refused), nil
+		q := &m.quarantine
+		q.suspects, q.aside, q.doubtful = slices.Clone(q.suspects), slices.Clone(q.aside), slices.Clone(q.doubtful)
 		return &stage{machine: &m, flow: &m.flow, push: &m}
 	}
 	m := *s.pull
@@ -271,6 +285,18 @@ func (s *stage) stageName() string {
 	return fmt.Sprintf("%d/%s", s.pull.stage, wakers[s.flow.waker])
 }
 
+// never reports whether a stage of the push machine is beyond reach for how it is set up.
+func (x explorer) never(s pushStage) bool {
+	switch s {
+	case pushSettingAside, pushIsolating, pushRetrying:
+		return !x.isolate
+	case pushUnblocking:
+		return strings.Contains(x.starts[0], "only")
+	default:
+		return false
+	}
+}
+
 // checkStages fails when a stage is never reached.
 func (x explorer) checkStages(t *testing.T, reached map[string]bool) {
 	t.Helper()
@@ -279,7 +305,7 @@ func (x explorer) checkStages(t *testing.T, reached map[string]bool) {
 		last = int(pushEnding)
 	}
 	for i := range last + 1 {
-		found := false
+		found := x.push && x.never(pushStage(i))
 		for name := range reached {
 			found = found || strings.HasPrefix(name, fmt.Sprintf("%d/", i))
 		}
@@ -304,7 +330,7 @@ func TestRandomWalks(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 1))
 			for range 60 {
-				s := newStage(x.push, false)
+				s := newStage(x.push, false, x.isolate)
 				var trail []string
 				for range 300 {
 					alphabet := x.alphabet(t, s)
@@ -336,7 +362,7 @@ func TestEveryRunEnds(t *testing.T) {
 				for asked, answers := range x.answers {
 					always[asked] = answers[r.IntN(len(answers))]
 				}
-				s := newStage(x.push, false)
+				s := newStage(x.push, false, x.isolate)
 				s.tell(t, x.starts[r.IntN(len(x.starts))])
 				for steps := 0; s.flow.waker != nobody; steps++ {
 					line := always[outstanding(s.flow.given)]

@@ -76,7 +76,7 @@ func (s *session) propsFor(name Child) *actor.Props {
 		return writerProps(s.log, open)
 	}
 	cfg := ownerConfig{
-		log: s.log, network: s.network, retry: o.Retry, limits: o.Limits, strict: o.StrictPulls,
+		log: s.log, network: s.network, retry: o.Retry, limits: o.Limits, strict: o.StrictPulls, isolate: o.Isolate,
 		writer: s.children.writer.pid,
 	}
 	if name == ChildUploader {

@@ -12,7 +12,8 @@ type (
 	evCalled struct {
 		ID   uint64
 		Verb Verb
-		User string // VerbAttach
+		User string  // VerbAttach
+		IDs  []int64 // VerbRetryQuarantined, VerbDiscardQuarantined
 	}
 	// evLeft is a caller who waits no longer.
 	evLeft struct{ ID uint64 }

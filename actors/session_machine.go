@@ -77,7 +77,7 @@ type serverLink struct {
 	fleeting bool // asked for anew by every run
 }
 
-// sessionRead is a status call on its way through the writer.
+// sessionRead is a call that one transaction serves, on its way through the writer.
 type sessionRead struct {
 	ref  uint64
 	call uint64
@@ -151,17 +151,22 @@ func (m *sessionMachine) call(c evCalled) {
 			m.emit(fxKick{})
 		}
 		m.answer(c.ID, Result{State: m.state}, err)
-	case c.Verb.reads():
+	case c.aside() != nil:
 		if err := m.refusal(c.Verb); err != nil {
 			m.answer(c.ID, Result{}, err)
 			return
 		}
-		m.lastRef++
-		m.reads = append(m.reads, sessionRead{ref: m.lastRef, call: c.ID})
-		m.emit(fxDo{Ref: m.lastRef, Command: messages.LoadState{}})
+		m.read(c.ID, c.aside())
 	default:
 		m.enqueue(c)
 	}
+}
+
+// read has the writer serve a call beside whatever runs.
+func (m *sessionMachine) read(call uint64, c messages.Command) {
+	m.lastRef++
+	m.reads = append(m.reads, sessionRead{ref: m.lastRef, call: call})
+	m.emit(fxDo{Ref: m.lastRef, Command: c})
 }
 
 // enqueue lets a caller join a run or queues a new one for him.
@@ -370,6 +375,10 @@ func (m *sessionMachine) observe(event any) {
 		m.lastProgressAt = m.now
 		if len(e.Tables) > 0 {
 			m.emit(fxPublish{TablesChanged{Tables: e.Tables, Cause: e.Cause}})
+		}
+	case messages.RowsQuarantined:
+		for _, r := range e.Rows {
+			m.emit(fxPublish{RowQuarantined{ID: r.ID, Table: r.Table, Code: r.Code, Origin: string(r.Origin)}})
 		}
 	case messages.ConflictResolved:
 		m.emit(fxPublish{ConflictResolved{Table: e.Table, Resolution: resolutionNames[e.Resolution]}})

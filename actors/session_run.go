@@ -325,10 +325,7 @@ func (m *sessionMachine) writerDone(e messages.WriterDone) {
 	if i := slices.IndexFunc(m.reads, func(r sessionRead) bool { return r.ref == e.Ref }); i >= 0 {
 		call := m.reads[i].call
 		m.reads = slices.Delete(m.reads, i, i+1)
-		if s, ok := e.Result.(local.State); ok {
-			m.state = s
-		}
-		m.answer(call, Result{State: m.state}, e.Err)
+		m.asideDone(call, e)
 		return
 	}
 	r := m.current
@@ -356,6 +353,27 @@ func (m *sessionMachine) writerDone(e messages.WriterDone) {
 	if m.current == r {
 		m.proceed()
 	}
+}
+
+// asideDone answers a call that one transaction has served. One that wrote is answered with the state that it left.
+func (m *sessionMachine) asideDone(call uint64, e messages.WriterDone) {
+	result := Result{}
+	switch r := e.Result.(type) {
+	case local.State:
+		m.state = r
+	case []local.SetAside:
+		result.Quarantine = r
+	default:
+		if d, ok := r.(local.Discarded); ok && len(d.Tables) > 0 {
+			m.emit(fxPublish{TablesChanged{Tables: d.Tables, Cause: messages.CauseDiscard}})
+		}
+		if e.Err == nil {
+			m.read(call, messages.LoadState{})
+			return
+		}
+	}
+	result.State = m.state
+	m.answer(call, result, e.Err)
 }
 
 // loaded decides by the durable state how the run goes on.

@@ -27,26 +27,32 @@ const (
 	VerbSyncStatus
 	VerbPendingSyncStatus
 	VerbSourceInfo
+	VerbQuarantined
+	VerbRetryQuarantined
+	VerbDiscardQuarantined
 	VerbResume
 	VerbClose
 )
 
 var verbNames = [...]string{
-	VerbOpen:              "Open",
-	VerbAttach:            "Attach",
-	VerbDetach:            "Detach",
-	VerbSyncThenDetach:    "SyncThenDetach",
-	VerbUninstallSync:     "UninstallSync",
-	VerbSync:              "Sync",
-	VerbPushPending:       "PushPending",
-	VerbPullToStable:      "PullToStable",
-	VerbRebuild:           "Rebuild",
-	VerbRestart:           "Restart",
-	VerbSyncStatus:        "SyncStatus",
-	VerbPendingSyncStatus: "PendingSyncStatus",
-	VerbSourceInfo:        "SourceInfo",
-	VerbResume:            "Resume",
-	VerbClose:             "Close",
+	VerbOpen:               "Open",
+	VerbAttach:             "Attach",
+	VerbDetach:             "Detach",
+	VerbSyncThenDetach:     "SyncThenDetach",
+	VerbUninstallSync:      "UninstallSync",
+	VerbSync:               "Sync",
+	VerbPushPending:        "PushPending",
+	VerbPullToStable:       "PullToStable",
+	VerbRebuild:            "Rebuild",
+	VerbRestart:            "Restart",
+	VerbSyncStatus:         "SyncStatus",
+	VerbPendingSyncStatus:  "PendingSyncStatus",
+	VerbSourceInfo:         "SourceInfo",
+	VerbQuarantined:        "Quarantined",
+	VerbRetryQuarantined:   "RetryQuarantined",
+	VerbDiscardQuarantined: "DiscardQuarantined",
+	VerbResume:             "Resume",
+	VerbClose:              "Close",
 }
 
 // String returns the verb as the public API spells it; it is the operation named in errors.
@@ -62,9 +68,20 @@ func (v Verb) needsAttachment() bool {
 	}
 }
 
-// reads reports whether v is answered from one read of the database, beside whatever runs.
-func (v Verb) reads() bool {
-	return v == VerbSyncStatus || v == VerbPendingSyncStatus || v == VerbSourceInfo
+// aside returns the one transaction that serves v beside whatever runs; nil for other verbs.
+func (c evCalled) aside() messages.Command {
+	switch c.Verb {
+	case VerbSyncStatus, VerbPendingSyncStatus, VerbSourceInfo:
+		return messages.LoadState{}
+	case VerbQuarantined:
+		return messages.LoadQuarantine{}
+	case VerbRetryQuarantined:
+		return messages.RetryQuarantined{IDs: c.IDs}
+	case VerbDiscardQuarantined:
+		return messages.DiscardQuarantined{IDs: c.IDs}
+	default:
+		return nil
+	}
 }
 
 // shareable reports whether a caller may join a run of v that has begun to freeze or to pull. What those two see is
@@ -96,7 +113,8 @@ type SyncResult struct {
 }
 
 // Result answers a verb. Which fields mean something depends on the verb: Attach and RetryAfter for VerbAttach, Sync
-// for the verbs that push or pull and for VerbSyncThenDetach, Detached and Pending for the two verbs that detach.
+// for the verbs that push or pull and for VerbSyncThenDetach, Detached and Pending for the two verbs that detach,
+// Quarantine for VerbQuarantined.
 type Result struct {
 	State      local.State
 	Attach     AttachOutcome
@@ -105,4 +123,5 @@ type Result struct {
 	Detached   bool
 	Pending    local.Pending // what stood in the way of a detach
 	Rounds     int           // of sync and detach
+	Quarantine []local.SetAside
 }

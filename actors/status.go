@@ -48,6 +48,8 @@ type Status struct {
 type Pending struct {
 	// Rows is the number of pending entries.
 	Rows int64
+	// Quarantined is how many of them are in quarantine.
+	Quarantined int64
 	// OldestAt is when the oldest dirty row was last written; zero when none is.
 	OldestAt time.Time
 }
@@ -64,7 +66,7 @@ func (p Pending) OldestAge(now time.Time) time.Duration {
 func (s *Status) differs(o *Status) bool {
 	return s.Phase != o.Phase || s.Reason != o.Reason || !s.WaitingUntil.Equal(o.WaitingUntil) || s.Attempt != o.Attempt ||
 		s.errors != o.errors || s.AttachedUser != o.AttachedUser || s.RebuildRequired != o.RebuildRequired || s.SourceRecovery != o.SourceRecovery ||
-		(s.UploadBlocked == nil) != (o.UploadBlocked == nil) ||
+		(s.UploadBlocked == nil) != (o.UploadBlocked == nil) || s.Pending.Quarantined != o.Pending.Quarantined ||
 		s.UploadsPaused != o.UploadsPaused || s.DownloadsPaused != o.DownloadsPaused
 }
 
@@ -75,7 +77,7 @@ func (m *sessionMachine) status() Status {
 		LastError:       m.lastErr,
 		errors:          m.errors,
 		AttachedUser:    m.user,
-		Pending:         Pending{Rows: m.state.Pending.Rows(), OldestAt: m.state.Pending.OldestAt},
+		Pending:         Pending{Rows: m.state.Pending.Rows(), Quarantined: m.state.Pending.Quarantined, OldestAt: m.state.Pending.OldestAt},
 		Checkpoint:      m.state.Attachment.Checkpoint,
 		RebuildRequired: m.state.Attachment.RebuildRequired,
 		UploadBlocked:   m.state.UploadBlocked,

@@ -75,7 +75,7 @@ func replayStories(t *testing.T, file string, text []byte) []byte {
 		line := lines.Text()
 		switch {
 		case strings.HasPrefix(line, "== "):
-			s = newStage(strings.HasPrefix(filepath.Base(file), "push"), strings.Contains(line, "(strict)"))
+			s = newStage(strings.HasPrefix(filepath.Base(file), "push"), strings.Contains(line, "(strict)"), strings.Contains(line, "(isolate)"))
 		case strings.HasPrefix(line, "> "):
 		case line == "", strings.HasPrefix(line, "#"):
 		default:
@@ -99,10 +99,10 @@ type stage struct {
 	pull    *pullMachine
 }
 
-func newStage(push, strict bool) *stage {
+func newStage(push, strict, isolate bool) *stage {
 	s := &stage{}
 	if push {
-		s.push = newUploadMachine(Limits{}, 0)
+		s.push = newUploadMachine(Limits{}, isolate, 0)
 		s.machine, s.flow = s.push, &s.push.flow
 	} else {
 		s.pull = newPullMachine(Limits{}, strict, 0)
@@ -166,7 +166,7 @@ func (s *stage) event(line string) event {
 	ok := func(result any) event { return evAnswer{ref: s.flow.ref, result: result} }
 	switch words[0] {
 	case "push":
-		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate"), FinishOnly: a.has("finishonly"), ReplayOnly: a.has("replayonly")}}
+		return evStartPush{messages.Push{Run: run, Link: link, OneShot: oneShot, PastGate: a.has("pastgate"), FinishOnly: a.has("finishonly"), ReplayOnly: a.has("replayonly"), Only: spokenOnly(a)}}
 	case "pull":
 		return evStartPull{messages.Pull{Run: run, Link: link, OneShot: oneShot}}
 	case "snapshot":
@@ -223,8 +223,14 @@ func (s *stage) event(line string) event {
 		if a.has("rows") {
 			r.Outbox = local.Outbox{
 				State: local.OutboxPrepared, SourceID: "src", SourceBundleID: a.int("id", 1), RowCount: a.int("rows", 0),
-				InitializationID: a["lease"], RequestHash: "rh",
+				InitializationID: a["lease"], RequestHash: a.or("hash", "rh"),
 			}
+		}
+		return ok(r)
+	case "aside":
+		var r []local.SetAside
+		for i := range a.int("n", 1) {
+			r = append(r, local.SetAside{ID: a.int("id", 1) + i, Table: "posts", Reason: local.Reason{Code: "no", Origin: local.OriginServer}})
 		}
 		return ok(r)
 	case "staging":
@@ -282,6 +288,18 @@ func (s *stage) event(line string) event {
 	default:
 		return nil
 	}
+}
+
+// spokenOnly names as many intents as only says.
+func spokenOnly(a args) *local.Collision {
+	if !a.has("only") {
+		return nil
+	}
+	c := &local.Collision{BundleSeq: 7, Cause: "unique"}
+	for i := range a.int("only", 0) {
+		c.Intents = append(c.Intents, local.IntentKey{Table: "posts", KeyJSON: spokenConflict(i).KeyJSON})
+	}
+	return c
 }
 
 func spokenTables(a args) local.TableSet {
@@ -414,7 +432,18 @@ func spellCommand(c messages.Command) string {
 	case messages.Resolve:
 		return fmt.Sprintf("%s %d", name, len(c.Resolutions))
 	case messages.Freeze:
-		return fmt.Sprintf("%s rows≤%d bytes≤%d without=%d", name, c.Request.MaxRows, c.Request.MaxBytes, len(c.Request.Without))
+		more := ""
+		if len(c.Request.Only) > 0 {
+			more = fmt.Sprintf(" only=%d", len(c.Request.Only))
+		}
+		if c.Request.Probe > 0 {
+			more += fmt.Sprintf(" probe=%d", c.Request.Probe)
+		}
+		return fmt.Sprintf("%s rows≤%d bytes≤%d without=%d%s", name, c.Request.MaxRows, c.Request.MaxBytes, len(c.Request.Without), more)
+	case messages.IsolateOutbox:
+		return fmt.Sprintf("%s %s attempts=%d", name, c.Reason.Code, c.Reason.Attempts)
+	case messages.RetryQuarantined:
+		return fmt.Sprintf("%s %v", name, c.IDs)
 	case messages.OutboxRows:
 		return fmt.Sprintf("%s from=%d rows≤%d bytes≤%d", name, c.From, c.MaxRows, c.MaxBytes)
 	case messages.MarkCommitted:
@@ -504,7 +533,10 @@ func spellMessage(m messages.Session) string {
 		if m.Err != nil {
 			s += spellError(m.Err)
 		} else {
-			s += [...]string{"no change", "committed", "needs pull", "needs rebuild", "lease unused"}[m.Verdict]
+			s += [...]string{"no change", "committed", "needs pull", "needs rebuild", "lease unused", "refused"}[m.Verdict]
+		}
+		if m.Refused != nil {
+			s += " as " + m.Refused.Code
 		}
 		if m.Committed {
 			s += " (something was committed)"
@@ -528,6 +560,8 @@ func spellMessage(m messages.Session) string {
 		return s
 	case messages.StateChanged:
 		return "state"
+	case messages.RowsQuarantined:
+		return fmt.Sprintf("quarantined %d", len(m.Rows))
 	case messages.Progress:
 		return fmt.Sprintf("progress %s %d/%d", m.Phase, m.Done, m.Total)
 	case messages.TablesChanged:

@@ -16,6 +16,7 @@ const (
 	KindBackoffScheduled Kind = "backoff_scheduled"
 	KindConflictResolved Kind = "conflict_resolved"
 	KindSourceRotated    Kind = "source_rotated"
+	KindRowQuarantined   Kind = "row_quarantined"
 )
 
 // Kind implements Event.
@@ -35,6 +36,9 @@ func (ConflictResolved) Kind() Kind { return KindConflictResolved }
 
 // Kind implements Event.
 func (SourceRotated) Kind() Kind { return KindSourceRotated }
+
+// Kind implements Event.
+func (RowQuarantined) Kind() Kind { return KindRowQuarantined }
 
 // final reports whether nothing more is to come of what p tells about.
 func (p Progressed) final() bool { return p.Total > 0 && p.Done >= p.Total }

@@ -12,6 +12,7 @@ type ownerConfig struct {
 	retry   RetryConfig
 	limits  Limits
 	strict  bool // pull only when nothing is pending
+	isolate bool // set refused changes aside
 	writer  *actor.PID
 }
 
@@ -21,7 +22,7 @@ func uploaderProps(cfg ownerConfig) *actor.Props {
 	return propsOf(cfg.log, func() actor.Actor {
 		return &owner{
 			requester: newRequester(cfg.network, cfg.retry),
-			machine:   newUploadMachine(cfg.limits, firstRef()),
+			machine:   newUploadMachine(cfg.limits, cfg.isolate, firstRef()),
 			writer:    cfg.writer,
 			upload:    true,
 		}

@@ -31,6 +31,9 @@ const (
 	pushStaging                  // StageBundlePage
 	pushReplaying                // Replay, ReplayStaged
 	pushTakingConflict           // TakeConflict
+	pushSettingAside             // SetAsideUnfit
+	pushIsolating                // IsolateOutbox
+	pushRetrying                 // RetryQuarantined: a second chance
 	pushUnblocking               // SetUploadBlocked{nil}
 	pushEnding                   // the commands of ending, then the run ends
 )
@@ -65,6 +68,7 @@ type refusal struct {
 type ending struct {
 	commands []messages.Command
 	verdict  messages.PushVerdict
+	refused  *messages.PushRejectedError
 	err      error
 }
 
@@ -74,8 +78,9 @@ type ending struct {
 // each run.
 type uploadMachine struct {
 	flow
-	limits Limits
-	stage  pushStage
+	limits  Limits
+	isolate bool // set refused changes aside instead of holding uploads
+	stage   pushStage
 
 	// Of the process.
 	frozen tuple // the push that this process froze last
@@ -93,7 +98,9 @@ type uploadMachine struct {
 	conflicts       int
 	stale           int  // rounds of settling in a row without progress
 	pulledFor       bool // a pull was asked for because of rows that cannot be laid down yet
-	requeued        bool // the blocked outbox was frozen anew in this run
+	requeued        bool // the outbox was frozen in this run
+	only            []local.IntentKey
+	quarantine      quarantining
 
 	// Of the attempt.
 	outbox local.Outbox
@@ -116,6 +123,7 @@ type uploadMachine struct {
 	sessions       int   // lost ones, since the last progress
 	commitFailures int
 	conflict       *wire.HTTPError
+	refusedBy      *messages.PushRejectedError // why the outbox was refused; create is to prove it
 
 	// Of the replay.
 	bundle   wire.BundleMeta
@@ -126,8 +134,8 @@ type uploadMachine struct {
 	notFound int
 }
 
-func newUploadMachine(limits Limits, ref uint64) *uploadMachine {
-	return &uploadMachine{flow: flow{ref: ref}, limits: limits}
+func newUploadMachine(limits Limits, isolate bool, ref uint64) *uploadMachine {
+	return &uploadMachine{flow: flow{ref: ref}, limits: limits, isolate: isolate}
 }
 
 // step implements machine.
@@ -161,12 +169,18 @@ func (m *uploadMachine) start(p messages.Push) {
 	if p.Run != m.lastRun {
 		m.committed, m.committedBefore, m.refused, m.conflicts = false, false, nil, 0
 		m.stale, m.pulledFor, m.requeued = 0, false, false
+		m.announce()
+		m.quarantine = quarantining{}
 		m.emit(fxProgressed{})
 	}
 	m.run, m.lastRun, m.oneShot, m.link = p.Run, p.Run, p.OneShot, p.Link
 	m.pastGate, m.finishes, m.replay = p.PastGate, p.FinishOnly, p.ReplayOnly
+	m.only = nil
+	if p.Only != nil {
+		m.only, m.requeued = p.Only.Intents, false
+	}
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
-	m.pushID, m.withoutLease, m.more, m.without = "", false, false, nil
+	m.pushID, m.withoutLease, m.more, m.without, m.refusedBy = "", false, false, nil, nil
 	m.expect(pushLoading, messages.LoadState{})
 }
 
@@ -206,7 +220,7 @@ func (m *uploadMachine) take(o outcome) {
 	case pushCreating:
 		m.created(o.result.(wire.CreatePushResponse))
 	case pushRequeueing:
-		m.settleNext()
+		m.prepare()
 	case pushReading:
 		m.read(o.result.([]wire.PushRow))
 	case pushSending:
@@ -230,6 +244,12 @@ func (m *uploadMachine) take(o outcome) {
 		m.replayed(o.result.(local.Replayed))
 	case pushTakingConflict:
 		m.conflictTaken(o.result.(local.ConflictTaken))
+	case pushSettingAside:
+		m.unfitSetAside(o.result.([]local.SetAside))
+	case pushIsolating:
+		m.isolated(o.result.([]local.SetAside))
+	case pushRetrying:
+		m.settleNext()
 	case pushUnblocking:
 		m.goOn()
 	case pushEnding:
@@ -247,7 +267,7 @@ func (m *uploadMachine) takeError(err error) {
 	switch m.stage {
 	case pushSettling, pushFreezing:
 		if errors.As(err, &intent) {
-			m.reject(&messages.PushRejectedError{Code: intentCode(intent), Table: intent.Table, Err: err})
+			m.unfit(&messages.PushRejectedError{Code: intentCode(intent), Table: intent.Table, Err: err})
 			return
 		}
 	case pushAskingResolver, pushResolving:
@@ -290,6 +310,7 @@ func (m *uploadMachine) loaded(s local.State) {
 	}
 	m.finishes = m.finishes && s.Outbox.State != local.OutboxNone
 	m.left = 2 * (s.Pending.Dirty + s.Outbox.RowCount)
+	m.quarantine.many = m.quarantine.many || s.Pending.Dirty+s.Pending.Outbox > maxDoubt+local.Probes
 	switch s.Outbox.State {
 	case local.OutboxPrepared:
 		// What was written while this outbox was in flight follows in the same run, unless that was not asked for.
@@ -305,8 +326,17 @@ func (m *uploadMachine) loaded(s local.State) {
 		}
 		m.prove()
 	default:
-		m.settleNext()
+		m.prepare()
 	}
+}
+
+// prepare freezes what was asked for. What is to go alone has been settled as far as it can be: Freeze says so if not.
+func (m *uploadMachine) prepare() {
+	if m.only != nil {
+		m.freeze()
+		return
+	}
+	m.settleNext()
 }
 
 // gateError returns the error of a run that the durable state stands in the way of; nil: it does not.
@@ -338,7 +368,7 @@ func recoveryError(operation string, s *local.State) error {
 
 // succeed ends an attempt after which nothing of it is pending: what held uploads before holds them no more.
 func (m *uploadMachine) succeed() {
-	if m.state.UploadBlocked != nil {
+	if m.state.UploadBlocked != nil && m.only == nil {
 		m.state.UploadBlocked = nil
 		m.expect(pushUnblocking, messages.SetUploadBlocked{})
 		return
@@ -351,6 +381,7 @@ func (m *uploadMachine) goOn() {
 	switch {
 	case m.more && !m.replay:
 		m.settleNext()
+	case m.secondChance():
 	case m.committed:
 		m.finish(messages.PushCommitted, nil)
 	case m.state.Attachment.InitializationID != "":
@@ -382,10 +413,13 @@ func (m *uploadMachine) finish(verdict messages.PushVerdict, err error) {
 	if err != nil {
 		m.giveUpSession()
 	}
-	m.report(messages.PushDone{Run: m.run, Verdict: verdict, Committed: m.committed, Err: err})
+	if err != nil || verdict != messages.PushNeedsPull && verdict != messages.PushNeedsRebuild {
+		m.announce()
+	}
+	m.report(messages.PushDone{Run: m.run, Verdict: verdict, Committed: m.committed, Refused: m.ending.refused, Err: err})
 	m.stage, m.pushID = pushIdle, ""
 	m.state, m.outbox, m.bundle = local.State{}, local.Outbox{}, wire.BundleMeta{}
-	m.asked, m.without, m.ending, m.conflict = nil, nil, ending{}, nil
+	m.asked, m.without, m.ending, m.conflict, m.refusedBy, m.only = nil, nil, ending{}, nil, nil, nil
 	m.rest()
 }
 

@@ -41,7 +41,9 @@ func (m *uploadMachine) created(r wire.CreatePushResponse) {
 	case m.withoutLease:
 		// The seed was not committed, and the scope takes no lease any more: somebody else initialized it.
 		m.leaseLost("lease_lost")
-	case m.state.UploadBlocked != nil && !m.requeued:
+	case m.refusedBy != nil:
+		m.refusalProved()
+	case (m.state.UploadBlocked != nil || m.only != nil) && !m.requeued:
 		// What is frozen was refused before. This answer proves that it was not committed, so it may be frozen anew,
 		// with whatever the application has changed since.
 		m.requeued = true
@@ -230,11 +232,11 @@ func (m *uploadMachine) createLater(cause error) {
 // after all. Only when that has happened several times, with everything in between in order, it is a refusal.
 func (m *uploadMachine) commitFailed(e *wire.HTTPError) {
 	m.commitFailures++
-	if m.commitFailures >= maxCommitFailures {
-		m.rejectAnswer(e)
+	if m.commitFailures < m.patience() {
+		m.createLater(e)
 		return
 	}
-	m.createLater(e)
+	m.rejectAnswer(e)
 }
 
 // bundleMissing asks again for a committed bundle: a replica may lag behind.
@@ -266,19 +268,34 @@ func (m *uploadMachine) rejectAnswer(e *wire.HTTPError) {
 	if e.Conflict != nil {
 		rejected.Table = e.Conflict.Table
 	}
+	m.quarantine.refused, m.quarantine.refusedHash = rejected, m.outbox.RequestHash
+	if (m.isolate || m.only != nil) && (m.stage == pushSending || m.stage == pushCommitting) {
+		m.proveRefusal(rejected, e)
+		return
+	}
 	m.reject(rejected)
 }
 
 // reject holds uploads: the outbox is kept, and why is kept too.
 func (m *uploadMachine) reject(e *messages.PushRejectedError) {
-	m.block(&local.Blocked{Code: e.Code, Status: e.Status, Message: e.Message, Table: e.Table}, e)
+	m.finishAfter(0, e, messages.SetUploadBlocked{Blocked: m.blocked(e)})
+}
+
+// blocked is why uploads are held after a refusal.
+func (m *uploadMachine) blocked(e *messages.PushRejectedError) *local.Blocked {
+	return m.heldSince(&local.Blocked{Code: e.Code, Status: e.Status, Message: e.Message, Table: e.Table})
 }
 
 func (m *uploadMachine) block(b *local.Blocked, err error) {
+	m.finishAfter(0, err, messages.SetUploadBlocked{Blocked: m.heldSince(b)})
+}
+
+// heldSince keeps the time at which uploads were first held for the same reason.
+func (m *uploadMachine) heldSince(b *local.Blocked) *local.Blocked {
 	if before := m.state.UploadBlocked; before != nil && before.Code == b.Code {
 		b.Since = before.Since
 	}
-	m.finishAfter(0, err, messages.SetUploadBlocked{Blocked: b})
+	return b
 }
 
 // conflictTaken ends the attempt: the server names one conflict a commit, a pull reveals the others. The same intent
@@ -374,6 +391,7 @@ func (m *uploadMachine) replayed(r local.Replayed) {
 	case r.RebuildRequired:
 		m.finish(messages.PushNeedsRebuild, nil)
 	default:
+		m.quarantine.committed(m.outbox.RowCount)
 		m.outbox = local.Outbox{}
 		m.withoutLease, m.without, m.pulledFor = false, nil, false
 		m.state.Attachment.InitializationID = ""

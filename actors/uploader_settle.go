@@ -24,6 +24,7 @@ func (m *uploadMachine) settleNext() {
 
 func (m *uploadMachine) settled(s local.Settled) {
 	m.reportTables(messages.CauseConflict, s.Tables)
+	m.quarantine.tell(s.SetAside)
 	if len(s.Conflicts) > 0 {
 		m.asked = s.Conflicts
 		m.conflicts += len(s.Conflicts)
@@ -37,9 +38,11 @@ func (m *uploadMachine) freeze() {
 	advertised := m.link.Limits
 	m.expect(pushFreezing, messages.Freeze{Request: local.FreezeRequest{
 		Contract: m.link.Contract,
-		MaxRows:  narrower(m.limits.BundleRows, advertised.MaxRowsPerBundle),
+		MaxRows:  narrower(narrower(m.limits.BundleRows, advertised.MaxRowsPerBundle), m.quarantine.search.size),
 		MaxBytes: narrower(m.limits.BundleBytes, advertised.MaxBytesPerBundle),
 		Without:  m.without,
+		Only:     m.only,
+		Probe:    m.quarantine.probe,
 	}})
 }
 
@@ -114,12 +117,18 @@ func (m *uploadMachine) froze(f local.Frozen) {
 		m.finish(0, m.noProgress(m.lastTable()))
 		return
 	case f.Outbox.State != local.OutboxPrepared:
-		m.more = false
+		m.more, m.quarantine.probe = false, 0
+		m.giveUpSession() // that of a bundle that was refused and is no more
 		m.succeed()
+		return
+	case m.only != nil && f.Outbox.RequestHash == m.quarantine.refusedHash:
+		// This very content was refused in this run.
+		m.finishRefused(m.quarantine.refused)
 		return
 	}
 	m.left -= f.Outbox.RowCount
-	m.outbox, m.more = f.Outbox, (f.More || len(m.without) > 0) && m.left > 0
+	m.requeued = true // what is new has not been refused before
+	m.outbox, m.more = f.Outbox, (f.More || len(m.without) > 0 || m.quarantine.probe > 0) && m.left > 0 && m.only == nil
 	m.frozen = tuple{f.Outbox.SourceID, f.Outbox.SourceBundleID}
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
 	m.create()

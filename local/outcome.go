@@ -83,7 +83,14 @@ type FreezeRequest struct {
 	MaxBytes int64 // of wire payloads; 0: no bound
 	// Without names intents to leave dirty, although they have a known conflict.
 	Without []IntentKey
+	// Only freezes nothing but these, and what the server must have or lose first.
+	Only []IntentKey
+	// Probe, from 1 to Probes, freezes as Only does, but a row taken from that part of what is dirty.
+	Probe int64
 }
+
+// Probes is how many rows FreezeRequest.Probe can tell apart.
+const Probes = 8
 
 // Frozen is the outcome of a freeze. Outbox.State is OutboxNone when there was nothing to freeze.
 type Frozen struct {

@@ -35,6 +35,9 @@ type Push struct {
 	FinishOnly bool
 	// ReplayOnly settles a push that is known to be committed, and uploads nothing: uploads are paused.
 	ReplayOnly bool
+	// Only, when not nil, pushes exactly the intents of a collision, with what they cannot go without, to find out whether
+	// the server takes them: else they are in a pull's way for good. PushRefused tells that it does not.
+	Only *local.Collision
 }
 
 // Puller is what the puller receives from its session.
@@ -88,6 +91,8 @@ const (
 	PushNeedsRebuild
 	// PushLeaseUnused: a lease is held but there is nothing to seed with: connect again with nothing pending.
 	PushLeaseUnused
+	// PushRefused answers a Push with Only: the server refuses these intents. They are dirty.
+	PushRefused
 )
 
 // PushDone ends a push run. Err is typed and final for the run; everything pending is still there.
@@ -96,7 +101,9 @@ type PushDone struct {
 	Verdict PushVerdict
 	// Committed reports whether anything was committed in this run, also when it then failed or needs a pull.
 	Committed bool
-	Err       error
+	// Refused is why, with PushRefused.
+	Refused *PushRejectedError
+	Err     error
 }
 
 // PullVerdict is how a pull or snapshot run ended without an error.
@@ -158,6 +165,9 @@ type ConflictResolved struct {
 	Resolution local.ResolutionKind
 }
 
+// RowsQuarantined tells that changes were set aside.
+type RowsQuarantined struct{ Rows []local.SetAside }
+
 // StateChanged tells the session that durable state changed in a way its status shows.
 type StateChanged struct{ State local.State }
 
@@ -175,6 +185,7 @@ func (Resumed) session()          {}
 func (Progress) session()         {}
 func (TablesChanged) session()    {}
 func (ConflictResolved) session() {}
+func (RowsQuarantined) session()  {}
 func (StateChanged) session()     {}
 func (ChildFailed) session()      {}
 
@@ -207,4 +218,5 @@ const (
 	CauseSnapshot   Cause = "snapshot"
 	CauseConflict   Cause = "conflict"
 	CauseDetach     Cause = "detach"
+	CauseDiscard    Cause = "discard"
 )

@@ -62,6 +62,9 @@ func (db *DB) freeze(req local.FreezeRequest) (out local.Frozen, err error) {
 		return out, err
 	}
 	f := &freezing{db: db, req: req, im: newImages(contract), hash: contract.NewRequestHash(), left: map[local.IntentKey]bool{}}
+	if err := f.chooseOnly(); err != nil {
+		return out, err
+	}
 	if settled, err := f.leaveStuck(); err != nil || !settled {
 		out.Unsettled = !settled
 		return out, err
@@ -89,6 +92,7 @@ type freezing struct {
 	im    *images
 	hash  wire.RequestHash
 	left  map[local.IntentKey]bool // intents that stay dirty
+	only  map[local.IntentKey]bool // all that do not; nil: all that are not in left
 	box   local.Outbox             // the outbox to be
 	bytes int64                    // of wire payloads so far
 	cut   bool                     // a bound was met
@@ -111,6 +115,9 @@ func (f *freezing) leaveStuck() (settled bool, err error) {
 	for _, t := range f.db.tables {
 		if err := f.db.shadowedIntents(t, func(in *intent) (bool, error) {
 			k := local.IntentKey{Table: t.Name, KeyJSON: in.key}
+			if f.only != nil && !f.only[k] {
+				return true, nil
+			}
 			if !without[k] && !f.im.void(in) {
 				// One that only differs from its shadow in spelling is stuck as well when it could not be laid down.
 				same, _, err := f.im.agrees(in)

@@ -70,7 +70,7 @@ func (f *freezing) take(column []sqlite3.Value) (goes bool, err error) {
 	}
 	t := f.g.tables[column[0].Int()]
 	key := column[1].RawText()
-	if len(f.left) > 0 && f.left[local.IntentKey{Table: t.Name, KeyJSON: string(key)}] {
+	if (len(f.left) > 0 || f.only != nil) && f.skips(local.IntentKey{Table: t.Name, KeyJSON: string(key)}) {
 		return false, nil
 	}
 	r := &f.last
@@ -81,7 +81,7 @@ func (f *freezing) take(column []sqlite3.Value) (goes bool, err error) {
 			r.row.Op = wire.OpUpdate
 		}
 	}
-	values, err := f.spell(t, key, column[4])
+	values, err := f.spell(t, key, column[4].RawText())
 	if err != nil {
 		return false, &local.IntentError{Table: t.Name, KeyJSON: string(key), Err: err}
 	}
@@ -108,7 +108,7 @@ func (f *freezing) full(payload int64) bool {
 }
 
 // spell completes the row with its key and payload in wire form. values are those of an upsert.
-func (f *freezing) spell(t *table, keyJSON []byte, payload sqlite3.Value) (values []wire.Value, err error) {
+func (f *freezing) spell(t *table, keyJSON, payload []byte) (values []wire.Value, err error) {
 	r, im := &f.last, f.im.of(t)
 	key, same, err := im.key.Read(keyJSON)
 	if err != nil {
@@ -122,7 +122,7 @@ func (f *freezing) spell(t *table, keyJSON []byte, payload sqlite3.Value) (value
 	if f.deletions {
 		return nil, nil
 	}
-	if values, err = im.local.Decode(payload.RawText()); err != nil {
+	if values, err = im.local.Decode(payload); err != nil {
 		// A change made before the table had all its columns: the row itself has them.
 		if r.local, err = f.reread(t, key); err != nil {
 			return nil, err

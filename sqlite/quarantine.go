@@ -66,20 +66,17 @@ func (db *DB) SetAsideUnfit(ctx context.Context, name wire.ContractName) (out []
 		var unfit []finding
 		f := &freezing{db: db, im: newImages(contract)}
 		if _, err := db.conn.each(`SELECT table_name, key_json, payload FROM _sync_dirty_rows`, func(s *sqlite3.Stmt) error {
-			r := &f.batch[0]
-			r.t, r.key, r.op, r.local = db.byName[s.ColumnText(0)], s.ColumnText(1), wire.OpDelete, r.local[:0]
-			if r.t == nil {
+			t := db.byName[string(s.ColumnRawText(0))]
+			if t == nil {
 				return db.damaged("_sync_dirty_rows", "holds a row of a table that is not configured", nil)
 			}
-			if s.ColumnType(2) != sqlite3.NULL {
-				r.op, r.local = wire.OpUpdate, append(r.local, s.ColumnRawText(2)...)
-			}
-			_, err := f.spell(r)
+			f.deletions = s.ColumnType(2) == sqlite3.NULL
+			_, err := f.spell(t, s.ColumnRawText(1), s.ColumnRawText(2))
 			var broken *local.DatabaseError
 			if err == nil || errors.As(err, &broken) {
 				return err
 			}
-			unfit = append(unfit, finding{local.IntentKey{Table: r.t.Name, KeyJSON: r.key}, unfitReason(err)})
+			unfit = append(unfit, finding{local.IntentKey{Table: t.Name, KeyJSON: s.ColumnText(1)}, unfitReason(err)})
 			return nil
 		}); err != nil {
 			return err
@@ -226,10 +223,7 @@ ORDER BY d.key_json`, func(s *sqlite3.Stmt) error {
 // unquarantine makes a change in quarantine a dirty row again, in its old place if that is free.
 func (db *DB) unquarantine(id int64) error {
 	if err := db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-SELECT schema_name, table_name, key_json, op, base_row_version, payload,
-  CASE WHEN q.dirty_ordinal > 0 AND NOT EXISTS (SELECT 1 FROM _sync_dirty_rows d WHERE d.dirty_ordinal = q.dirty_ordinal) THEN q.dirty_ordinal
-    ELSE (SELECT COALESCE(MAX(dirty_ordinal), 0) + 1 FROM _sync_dirty_rows) END
-FROM _sync_quarantine q WHERE id = ?`, id); err != nil {
+SELECT schema_name, table_name, key_json, op, base_row_version, payload, `+formerOrdinal+` FROM _sync_quarantine q WHERE id = ?`, id); err != nil {
 		return err
 	}
 	return db.conn.run(`DELETE FROM _sync_quarantine WHERE id = ?`, id)
