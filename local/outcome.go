@@ -122,6 +122,8 @@ type Applied struct {
 	Replayed        bool
 	Foreign         bool // as in Replayed.Foreign
 	RebuildRequired bool
+	// Displaced lists the intents that made room.
+	Displaced []SetAside
 	// Collision is set when the bundle after Checkpoint cannot be applied around local intents; nothing of it was
 	// applied, the bundles before it were.
 	Collision *Collision
@@ -153,7 +155,8 @@ type Restored struct {
 	Tables           TableSet
 	OutboxSettled    bool // a committed outbox was settled by the snapshot
 	// Rotated is set when the snapshot ended a source recovery: the database writes under another source now.
-	Rotated *Rotation
+	Rotated   *Rotation
+	Displaced []SetAside // the intents that made room
 }
 
 // Rotation tells which source has been replaced by which, and why.

@@ -16,6 +16,8 @@ const (
 	OriginServer Origin = "server"
 	// OriginValue: it holds a value that the wire cannot carry.
 	OriginValue Origin = "value"
+	// OriginCollision: it and rows of the server exclude each other.
+	OriginCollision Origin = "collision"
 	// OriginDependency: its row refers to a row that the server does not have because that one is in quarantine. It goes
 	// back by itself as soon as that is over.
 	OriginDependency Origin = "dependency"
@@ -32,7 +34,17 @@ type Reason struct {
 // CodeDependency is the code of a change with OriginDependency.
 const CodeDependency = "depends_on_quarantined"
 
-// SetAside is an intent in quarantine. Its row keeps the local content.
+// Displacement says which intents are to make room for what the server has, and why: they and it exclude each other, and
+// the server does not take them.
+type Displacement struct {
+	Intents []IntentKey
+	Reason  Reason // of those that are not in quarantine yet
+}
+
+// CodeCollision is the code of a change that was not refused by itself.
+const CodeCollision = "pull_collision"
+
+// SetAside is an intent in quarantine. Its row keeps the local content, unless it was displaced.
 type SetAside struct {
 	ID      int64 // never used twice in a database
 	Table   string
@@ -42,6 +54,8 @@ type SetAside struct {
 	Base    int64  // base_row_version
 	Local   []byte // content in local form; nil: deleted
 	Reason
+	// Displaced is set when the row holds what the server has, and the content is here only.
+	Displaced            bool
 	CreatedAt, UpdatedAt time.Time
 	// Server is what is known of the server's side since: a newer image than the one the change was made on.
 	Server *ServerImage

@@ -24,19 +24,22 @@ import (
 //
 // Triggers of the application's on managed tables fire for what is applied here. What they change in managed tables
 // is not captured.
-func (db *DB) ApplyBundles(ctx context.Context, c wire.Contract, bundles []wire.Bundle) (local.Applied, error) {
+//
+// Intents to be displaced make room first, in the same transaction. If the first bundle collides all the same, nothing
+// has changed.
+func (db *DB) ApplyBundles(ctx context.Context, c wire.Contract, bundles []wire.Bundle, displace ...local.Displacement) (local.Applied, error) {
 	rows := 0
 	for i := range bundles {
 		rows += len(bundles[i].Rows)
 	}
-	return db.pulling(ctx, "apply bundles", c, rows, func(p *pull) (stop, err error) { return p.bundles(bundles) })
+	return db.pulling(ctx, "apply bundles", c, rows, displace, func(p *pull) (stop, err error) { return p.bundles(bundles) })
 }
 
 // ApplyStaged applies the bundle whose pages are in the bundle stage, as ApplyBundles does, after checking its count
 // and its hash from the stage, and empties the stage. After a collision too: the bundle is then fetched again once the
 // intents are out of its way, which is rarer, even for a large bundle, than a stage that outlives what it was for.
-func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.BundleMeta) (local.Applied, error) {
-	return db.pulling(ctx, "apply staged bundle", c, int(max(meta.RowCount, 0)), func(p *pull) (stop, err error) {
+func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.BundleMeta, displace ...local.Displacement) (local.Applied, error) {
+	return db.pulling(ctx, "apply staged bundle", c, int(max(meta.RowCount, 0)), displace, func(p *pull) (stop, err error) {
 		meta := meta
 		if err := db.verifyStage(c, &meta); err != nil {
 			return nil, err
@@ -50,21 +53,38 @@ func (db *DB) ApplyStaged(ctx context.Context, c wire.Contract, meta wire.Bundle
 
 // pulling runs fn as often as it takes. What it did is told, beside the error stop, when it was committed; nothing
 // beside an error that took it back.
-func (db *DB) pulling(ctx context.Context, op string, c wire.Contract, rows int, fn func(*pull) (stop, err error)) (local.Applied, error) {
+func (db *DB) pulling(ctx context.Context, op string, c wire.Contract, rows int, displace []local.Displacement, fn func(*pull) (stop, err error)) (local.Applied, error) {
 	var (
 		out  local.Applied
 		stop error
 	)
 	err := db.attempts(ctx, op, rows, func(how care) (error, error) {
+		room, err := db.displace(c, displace)
+		if err != nil {
+			return nil, err
+		}
 		p, err := db.newPull(c, how)
 		if err != nil {
 			return nil, err
 		}
 		defer p.close()
+		if room.unknown { // a rebuild follows, which brings what the bundles would
+			p.out.RebuildRequired, p.out.Displaced = true, room.out
+			out = p.out
+			return nil, nil
+		}
 		stop, err = fn(p)
+		p.out.Displaced = room.out
 		out = p.out
+		if err == nil && p.out.Collision != nil && p.out.Bundles == 0 && len(room.out) > 0 {
+			out.Displaced = nil
+			return nil, errCollision // room was made in vain
+		}
 		return stop, err
 	})
+	if errors.Is(err, errCollision) {
+		return out, nil
+	}
 	if err != nil && !errors.Is(err, stop) {
 		return local.Applied{}, err
 	}

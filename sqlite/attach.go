@@ -160,6 +160,7 @@ func (db *DB) ResetScope(ctx context.Context, sourceID string) error {
 			`DELETE FROM _sync_dirty_rows WHERE op = 'DELETE'`,
 			`UPDATE _sync_dirty_rows SET op = 'INSERT', base_row_version = 0 WHERE op <> 'INSERT' OR base_row_version <> 0`,
 			`UPDATE _sync_quarantine SET base_row_version = 0, op = CASE op WHEN 'UPDATE' THEN 'INSERT' ELSE op END`,
+			`UPDATE _sync_displaced SET base_row_version = 0`,
 		} {
 			if err := db.conn.run(sql); err != nil {
 				return err

@@ -123,7 +123,7 @@ func (db *DB) checkBinding() error {
 		return &local.ConfigError{Field: "Schema", Reason: fmt.Sprintf("the database has been synced as schema %q and cannot change to %q: detach first", attached, db.cfg.Schema)}
 	}
 	var bad error
-	for _, intents := range []string{"_sync_dirty_rows", "_sync_outbox_rows", "_sync_quarantine"} {
+	for _, intents := range []string{"_sync_dirty_rows", "_sync_outbox_rows", "_sync_quarantine", "_sync_displaced"} {
 		_, err := db.conn.each(`SELECT DISTINCT schema_name, table_name FROM `+intents, func(s *sqlite3.Stmt) error {
 			schema, name := s.ColumnText(0), s.ColumnText(1)
 			switch {

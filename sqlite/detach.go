@@ -71,7 +71,7 @@ func (db *DB) clear(source string) (tables local.TableSet, err error) {
 	if err := db.clearOutbox(); err != nil {
 		return nil, err
 	}
-	for _, t := range []string{"_sync_row_state", "_sync_dirty_rows", "_sync_quarantine", "_sync_shadow", "_sync_base_rows", "_sync_bundle_stage"} {
+	for _, t := range []string{"_sync_row_state", "_sync_dirty_rows", "_sync_quarantine", "_sync_displaced", "_sync_shadow", "_sync_base_rows", "_sync_bundle_stage"} {
 		if err := db.conn.run(`DELETE FROM ` + t); err != nil {
 			return nil, err
 		}

@@ -62,6 +62,9 @@ func (db *DB) freeze(req local.FreezeRequest) (out local.Frozen, err error) {
 		return out, err
 	}
 	f := &freezing{db: db, req: req, im: newImages(contract), hash: contract.NewRequestHash(), left: map[local.IntentKey]bool{}}
+	if err := db.forgetDisplaced(); err != nil {
+		return out, err
+	}
 	if err := f.chooseOnly(); err != nil {
 		return out, err
 	}

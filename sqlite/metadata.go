@@ -159,6 +159,23 @@ var metadata = []string{
   updated_at TEXT NOT NULL DEFAULT ` + now + `,
   UNIQUE (schema_name, table_name, key_json)
 )`,
+	// _sync_displaced holds changes that had to make room for the server's rows. They are no intents.
+	`CREATE TABLE IF NOT EXISTS _sync_displaced (
+  id INTEGER NOT NULL PRIMARY KEY,
+  schema_name TEXT NOT NULL,
+  table_name TEXT NOT NULL,
+  key_json TEXT NOT NULL,
+  op TEXT NOT NULL CHECK (op = 'INSERT' OR op = 'UPDATE' OR op = 'DELETE'),
+  base_row_version INTEGER NOT NULL DEFAULT 0,
+  payload TEXT,
+  code TEXT NOT NULL,
+  message TEXT NOT NULL DEFAULT '',
+  origin TEXT NOT NULL DEFAULT '',
+  attempts INTEGER NOT NULL DEFAULT 0,
+  created_at TEXT NOT NULL DEFAULT ` + now + `,
+  updated_at TEXT NOT NULL DEFAULT ` + now + `,
+  UNIQUE (schema_name, table_name, key_json)
+)`,
 	`CREATE TABLE IF NOT EXISTS _sync_engine_state (
   name TEXT NOT NULL PRIMARY KEY,
   value TEXT NOT NULL
@@ -180,4 +197,4 @@ var metadata = []string{
 }
 
 // ownTables are the private tables that other clients of the family do not have. They may be missing.
-var ownTables = []string{"_sync_shadow", "_sync_base_rows", "_sync_quarantine", "_sync_engine_state", "_sync_bundle_stage"}
+var ownTables = []string{"_sync_shadow", "_sync_base_rows", "_sync_quarantine", "_sync_displaced", "_sync_engine_state", "_sync_bundle_stage"}

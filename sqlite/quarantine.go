@@ -233,13 +233,15 @@ SELECT schema_name, table_name, key_json, op, base_row_version, payload, `+forme
 func (db *DB) Quarantined(ctx context.Context) (out []local.SetAside, err error) {
 	err = db.read(ctx, "list the quarantine", func() error {
 		out = nil
-		_, err := db.conn.each(`SELECT q.id, q.table_name, q.key_json, q.op, q.base_row_version, q.payload, q.code, q.message, q.origin, q.attempts, q.created_at, q.updated_at,
-  s.row_version, s.deleted, s.payload
+		const columns = `q.id AS id, q.table_name, q.key_json, q.op, q.base_row_version, q.payload, q.code, q.message, q.origin, q.attempts, q.created_at, q.updated_at`
+		_, err := db.conn.each(`SELECT `+columns+`, s.row_version, s.deleted, s.payload, 0
 FROM _sync_quarantine q LEFT JOIN _sync_shadow s ON s.schema_name = q.schema_name AND s.table_name = q.table_name AND s.key_json = q.key_json
-ORDER BY q.id`, func(s *sqlite3.Stmt) error {
+UNION ALL SELECT `+columns+`, NULL, NULL, NULL, 1 FROM _sync_displaced q WHERE NOT `+writtenAgain+`
+ORDER BY id`, func(s *sqlite3.Stmt) error {
 			a := local.SetAside{
 				ID: s.ColumnInt64(0), Table: s.ColumnText(1), KeyJSON: s.ColumnText(2), Op: wire.Op(s.ColumnText(3)), Base: s.ColumnInt64(4), Local: columnBytes(s, 5),
-				Reason: local.Reason{Code: s.ColumnText(6), Message: s.ColumnText(7), Origin: local.Origin(s.ColumnText(8)), Attempts: s.ColumnInt64(9)},
+				Reason:    local.Reason{Code: s.ColumnText(6), Message: s.ColumnText(7), Origin: local.Origin(s.ColumnText(8)), Attempts: s.ColumnInt64(9)},
+				Displaced: s.ColumnBool(15),
 			}
 			// A time that cannot be read is no reason to show nothing.
 			a.CreatedAt, _ = time.Parse(time.RFC3339Nano, s.ColumnText(10))
@@ -259,13 +261,20 @@ ORDER BY q.id`, func(s *sqlite3.Stmt) error {
 	return out, err
 }
 
-// RetryQuarantined makes changes in quarantine dirty rows again, for the next push. With all, changes that are in
-// quarantine no more are passed over.
+// RetryQuarantined makes changes in quarantine dirty rows again, for the next push; displaced ones are written into their
+// rows. Lenient passes over changes that are in quarantine no more.
 //
-// Errors: *local.QuarantineError for an id that is not in quarantine; *local.DatabaseError.
+// Errors: *local.QuarantineError for an id that is not in quarantine, or a displaced change that its row cannot take;
+// *local.DatabaseError.
 func (db *DB) RetryQuarantined(ctx context.Context, ids []int64, lenient bool) error {
 	err := db.write(ctx, "retry", relaxed, func() error {
 		for _, id := range ids {
+			if displaced, err := db.rewrite(id); displaced || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 			_, err := db.inQuarantine("retry", id)
 			var unknown *local.QuarantineError
 			switch {
@@ -312,6 +321,13 @@ func (db *DB) discard(ids []int64) (out local.Discarded, err error) {
 	of := map[*intent]int64{}
 	var back []*intent
 	for _, id := range ids {
+		displaced, err := db.conn.changes(`DELETE FROM _sync_displaced WHERE id = ?`, id)
+		if err != nil {
+			return out, err
+		}
+		if displaced > 0 {
+			continue // its row is what the server has
+		}
 		in, err := db.inQuarantine("discard", id)
 		if err != nil {
 			return out, err

@@ -93,6 +93,9 @@ func (st *settling) run() error {
 
 // dependents puts back what no longer depends on a row in quarantine, and sets aside what does by now.
 func (st *settling) dependents() error {
+	if err := st.db.forgetDisplaced(); err != nil {
+		return err
+	}
 	some, err := st.db.anyQuarantined()
 	if err != nil || !some {
 		return err

@@ -27,14 +27,16 @@ const snapshotScratch = `CREATE TEMP TABLE IF NOT EXISTS _sync_intents (schema_n
 //   - While source recovery is pending the same, and the reserved source takes the place of the current one.
 //
 // When rows of the snapshot collide with intents the answer is a *local.CollisionError and nothing is changed.
-func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.SnapshotSession) (local.Restored, error) {
+//
+// Intents to be displaced by a rebuild make room first.
+func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.SnapshotSession, displace ...local.Displacement) (local.Restored, error) {
 	var (
 		out       local.Restored
 		collision *local.Collision
 	)
 	err := db.attempts(ctx, "apply snapshot", int(session.RowCount), func(how care) (stop, err error) {
 		collision = nil
-		s := &snapshot{db: db, session: session, careful: how == careful}
+		s := &snapshot{db: db, session: session, careful: how == careful, displace: displace}
 		if s.op, err = db.staging("apply snapshot", session, true); err != nil {
 			return nil, err
 		}
@@ -82,6 +84,8 @@ type snapshot struct {
 	careful bool
 	around  bool // there are intents
 	out     local.Restored
+
+	displace []local.Displacement
 }
 
 func (s *snapshot) apply() (*local.Collision, error) {
@@ -105,13 +109,13 @@ func (s *snapshot) apply() (*local.Collision, error) {
 // replace drops everything local and attaches the database.
 func (s *snapshot) replace() (*local.Collision, error) {
 	if _, err := s.db.conn.one(`SELECT count(*) FROM (SELECT table_name, key_json FROM _sync_dirty_rows
-UNION SELECT table_name, key_json FROM _sync_outbox_rows UNION SELECT table_name, key_json FROM _sync_quarantine)`, func(st *sqlite3.Stmt) error {
+UNION SELECT table_name, key_json FROM _sync_outbox_rows UNION SELECT table_name, key_json FROM _sync_quarantine UNION SELECT table_name, key_json FROM _sync_displaced)`, func(st *sqlite3.Stmt) error {
 		s.out.DroppedLocalRows = st.ColumnInt64(0)
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	for _, table := range []string{"_sync_dirty_rows", "_sync_quarantine", "_sync_shadow", "_sync_base_rows"} {
+	for _, table := range []string{"_sync_dirty_rows", "_sync_quarantine", "_sync_displaced", "_sync_shadow", "_sync_base_rows"} {
 		if err := s.db.conn.run(`DELETE FROM ` + table); err != nil {
 			return nil, err
 		}
@@ -156,6 +160,9 @@ func (s *snapshot) rebuild() (*local.Collision, error) {
 		}
 		s.out.OutboxSettled = true
 	}
+	if err := s.makeRoom(); err != nil {
+		return nil, err
+	}
 	if err := s.gather(); err != nil {
 		return nil, err
 	}
@@ -176,6 +183,22 @@ func (s *snapshot) rebuild() (*local.Collision, error) {
 		s.out.Rotated = &r
 	}
 	return nil, s.finish()
+}
+
+// makeRoom displaces intents. What their rows become is the snapshot's business.
+func (s *snapshot) makeRoom() error {
+	d := &displacing{db: s.db, im: newImages(s.a.contract)}
+	for i := range s.displace {
+		d.how = &s.displace[i]
+		if err := d.ready(); err != nil {
+			return err
+		}
+		if err := d.drop(); err != nil {
+			return err
+		}
+	}
+	s.out.Displaced = d.out
+	return nil
 }
 
 // gather lists the intents. An edit made since a freeze has the base of the frozen row.

@@ -112,7 +112,7 @@ FROM _sync_operation_state`, func(s *sqlite3.Stmt) error {
 func (db *DB) pending(a local.Attachment, o local.Outbox) (p local.Pending, err error) {
 	p.Outbox = o.RowCount
 	p.Lease = a.InitializationID != ""
-	if _, err = db.conn.one(`SELECT (SELECT COUNT(*) FROM _sync_dirty_rows), (SELECT COUNT(*) FROM _sync_quarantine)`, func(s *sqlite3.Stmt) error {
+	if _, err = db.conn.one(`SELECT (SELECT COUNT(*) FROM _sync_dirty_rows), (SELECT COUNT(*) FROM _sync_quarantine) + (SELECT COUNT(*) FROM _sync_displaced q WHERE NOT `+writtenAgain+`)`, func(s *sqlite3.Stmt) error {
 		p.Dirty, p.Quarantined = s.ColumnInt64(0), s.ColumnInt64(1)
 		return nil
 	}); err != nil || p.Dirty == 0 {
