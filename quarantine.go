@@ -10,7 +10,7 @@ import (
 )
 
 // QuarantinedRow is a local change that was set aside: it is not pushed, and delays nothing else. Its row keeps the local
-// content, which pulls go around. It counts as pending and stands in the way of Detach.
+// content, which pulls go around, unless it is Displaced. It counts as pending and stands in the way of Detach.
 //
 // It ends when the application retries it, discards it, or writes the row again, which makes it a change like any other.
 type QuarantinedRow struct {
@@ -31,6 +31,9 @@ type QuarantinedRow struct {
 	Message string
 	// Origin is who found it unfit.
 	Origin QuarantineOrigin
+	// Displaced is set when the change and rows of the server exclude each other: the server deleted the parent of a new
+	// row, say, or gave its unique value to another one. Then the row holds what the server has, and the content is here only.
+	Displaced bool
 	// Attempts counts the pushes with this change that were refused before it was found.
 	Attempts int64
 	// QuarantinedAt is when it was set aside.
@@ -52,6 +55,8 @@ const (
 	QuarantinedByServer = QuarantineOrigin(local.OriginServer)
 	// QuarantinedByValue: it holds a value that the protocol cannot carry.
 	QuarantinedByValue = QuarantineOrigin(local.OriginValue)
+	// QuarantinedByCollision: it and rows of the server exclude each other.
+	QuarantinedByCollision = QuarantineOrigin(local.OriginCollision)
 	// QuarantinedByDependency: its row refers to a new row that is in quarantine, so the server would refuse it. It comes
 	// back by itself with the next push after that one has left the quarantine.
 	QuarantinedByDependency = QuarantineOrigin(local.OriginDependency)
@@ -75,7 +80,7 @@ func (e *Engine) Quarantined(ctx context.Context) ([]QuarantinedRow, error) {
 func (e *Engine) quarantinedRow(a *local.SetAside) QuarantinedRow {
 	row := QuarantinedRow{
 		ID: a.ID, Schema: e.schema, Table: a.Table, Op: Op(a.Op), BaseRowVersion: a.Base, Local: a.Local,
-		Code: a.Code, Message: a.Message, Origin: QuarantineOrigin(a.Origin), Attempts: a.Attempts, QuarantinedAt: a.CreatedAt,
+		Displaced: a.Displaced, Code: a.Code, Message: a.Message, Origin: QuarantineOrigin(a.Origin), Attempts: a.Attempts, QuarantinedAt: a.CreatedAt,
 	}
 	if a.Key.Column != "" {
 		row.Key = map[string]string{a.Key.Column: a.Key.Value}
@@ -87,9 +92,11 @@ func (e *Engine) quarantinedRow(a *local.SetAside) QuarantinedRow {
 }
 
 // RetryQuarantined makes changes in quarantine ordinary pending changes again, which the next push takes along: all of
-// them or, with an error, none. Without ids it does nothing.
+// them or, with an error, none. A displaced change is written into its row as if the application did it now. Without ids it
+// does nothing.
 //
-// Errors: *QuarantineError for an id that is not in quarantine (any more), *OpenRequiredError, *DatabaseError, ErrClosed.
+// Errors: *QuarantineError for an id that is not in quarantine (any more), or a displaced change that its row cannot take
+// as things stand, *OpenRequiredError, *DatabaseError, ErrClosed.
 func (e *Engine) RetryQuarantined(ctx context.Context, ids ...int64) error {
 	_, err := e.engine.AskAbout(ctx, actors.VerbRetryQuarantined, ids)
 	return err

@@ -49,13 +49,13 @@ type database interface {
 	Replay(ctx context.Context, contract wire.Contract, bundle wire.Bundle, proof bool) (local.Replayed, error)
 	StageBundlePage(ctx context.Context, bundle wire.BundleMeta, after int64, rows []wire.Row) error
 	ReplayStaged(ctx context.Context, contract wire.Contract, bundle wire.BundleMeta, proof bool) (local.Replayed, error)
-	ApplyBundles(ctx context.Context, contract wire.Contract, bundles []wire.Bundle) (local.Applied, error)
-	ApplyStaged(ctx context.Context, contract wire.Contract, bundle wire.BundleMeta) (local.Applied, error)
+	ApplyBundles(ctx context.Context, contract wire.Contract, bundles []wire.Bundle, displace ...local.Displacement) (local.Applied, error)
+	ApplyStaged(ctx context.Context, contract wire.Contract, bundle wire.BundleMeta, displace ...local.Displacement) (local.Applied, error)
 
 	BeginStage(ctx context.Context, session wire.SnapshotSession) error
 	StageSnapshotPage(ctx context.Context, session wire.SnapshotSession, after int64, rows []wire.Row) error
 	CompleteStage(ctx context.Context, session wire.SnapshotSession) error
-	ApplySnapshot(ctx context.Context, contract wire.Contract, session wire.SnapshotSession) (local.Restored, error)
+	ApplySnapshot(ctx context.Context, contract wire.Contract, session wire.SnapshotSession, displace ...local.Displacement) (local.Restored, error)
 
 	Close() error
 }
@@ -138,9 +138,13 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 	case messages.ReplayStaged:
 		return inDialect(c.Contract, func(k wire.Contract) (local.Replayed, error) { return db.ReplayStaged(ctx, k, c.Bundle, c.Proof) })
 	case messages.ApplyBundles:
-		return inDialect(c.Contract, func(k wire.Contract) (local.Applied, error) { return db.ApplyBundles(ctx, k, c.Bundles) })
+		return inDialect(c.Contract, func(k wire.Contract) (local.Applied, error) {
+			return db.ApplyBundles(ctx, k, c.Bundles, displaced(c.Displace)...)
+		})
 	case messages.ApplyStaged:
-		return inDialect(c.Contract, func(k wire.Contract) (local.Applied, error) { return db.ApplyStaged(ctx, k, c.Bundle) })
+		return inDialect(c.Contract, func(k wire.Contract) (local.Applied, error) {
+			return db.ApplyStaged(ctx, k, c.Bundle, displaced(c.Displace)...)
+		})
 
 	case messages.BeginStage:
 		return nil, db.BeginStage(ctx, c.Session)
@@ -149,10 +153,20 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 	case messages.CompleteStage:
 		return nil, db.CompleteStage(ctx, c.Session)
 	case messages.ApplySnapshot:
-		return inDialect(c.Contract, func(k wire.Contract) (local.Restored, error) { return db.ApplySnapshot(ctx, k, c.Session) })
+		return inDialect(c.Contract, func(k wire.Contract) (local.Restored, error) {
+			return db.ApplySnapshot(ctx, k, c.Session, displaced(c.Displace)...)
+		})
 	default:
 		return nil, &local.DatabaseError{Operation: "execute", Reason: "the command is not known to the writer"}
 	}
+}
+
+// displaced is what a command says is to make room.
+func displaced(d *local.Displacement) []local.Displacement {
+	if d == nil {
+		return nil
+	}
+	return []local.Displacement{*d}
 }
 
 // inDialect calls f with the contract of a name.

@@ -46,7 +46,9 @@ type (
 		ID     int64
 		Table  string
 		Code   string // why
-		Origin string // who found it: "server", "value", "dependency"
+		Origin string // who found it: "server", "value", "collision", "dependency"
+		// Displaced tells that the row now holds what the server has. One that was in quarantine before is told of again.
+		Displaced bool
 	}
 
 	// ConflictResolved tells that a conflict in a table was settled, and how.

@@ -47,8 +47,9 @@ type pullMachine struct {
 	stage  pullStage
 
 	// Of the run.
-	snapshot bool  // a snapshot was asked for
-	err      error // with which the run ends after its last command
+	snapshot bool                // a snapshot was asked for
+	err      error               // with which the run ends after its last command
+	displace *local.Displacement // what is still to make room
 
 	// Of a pull.
 	from, checkpoint int64 // where it began, how far it is
@@ -87,8 +88,10 @@ func (m *pullMachine) step(ev event) []effect {
 	m.begin()
 	switch e := ev.(type) {
 	case evStartPull:
+		m.displace = e.Displace
 		m.start(e.Run, e.Link, e.OneShot, false)
 	case evStartSnapshot:
+		m.displace = e.Displace
 		m.start(e.Run, e.Link, e.OneShot, true)
 	case evCancelRun:
 		if e.run == m.run && m.stage != pullIdle {
@@ -273,7 +276,7 @@ func (m *pullMachine) fetched(p wire.PullPage) {
 		m.pulled()
 		return
 	}
-	m.expect(pullApplying, messages.ApplyBundles{Contract: m.link.Contract, Bundles: p.Bundles})
+	m.expect(pullApplying, messages.ApplyBundles{Contract: m.link.Contract, Bundles: p.Bundles, Displace: m.displace})
 }
 
 // pulled ends a pull at its ceiling.
@@ -310,9 +313,18 @@ func (m *pullMachine) bundlesApplied(a local.Applied) {
 	}
 }
 
+// displaced tells what has made room, which it has once and for all.
+func (m *pullMachine) displaced(rows []local.SetAside) {
+	if len(rows) > 0 {
+		m.displace = nil
+		m.report(messages.RowsQuarantined{Rows: rows})
+	}
+}
+
 // advanced reports what bundles have changed, and whether the checkpoint moved.
 func (m *pullMachine) advanced(a local.Applied) bool {
 	m.reportTables(messages.CausePull, a.Tables)
+	m.displaced(a.Displaced)
 	moved := a.Checkpoint > m.checkpoint
 	if moved {
 		m.applied, m.checkpoint = true, a.Checkpoint
@@ -417,7 +429,7 @@ func (m *pullMachine) rowsStaged() {
 		m.fetchRows()
 		return
 	}
-	m.expect(pullApplyingRows, messages.ApplyStaged{Contract: m.link.Contract, Bundle: m.bundle})
+	m.expect(pullApplyingRows, messages.ApplyStaged{Contract: m.link.Contract, Bundle: m.bundle, Displace: m.displace})
 }
 
 func (m *pullMachine) rowsRefused(err error) {

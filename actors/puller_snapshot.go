@@ -87,11 +87,12 @@ func (m *pullMachine) closeSnapshot() {
 
 func (m *pullMachine) restore() {
 	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseApplying, Total: m.session.RowCount})
-	m.expect(pullRestoring, messages.ApplySnapshot{Contract: m.link.Contract, Session: m.session})
+	m.expect(pullRestoring, messages.ApplySnapshot{Contract: m.link.Contract, Session: m.session, Displace: m.displace})
 }
 
 func (m *pullMachine) restored(r local.Restored) {
 	m.reportTables(messages.CauseSnapshot, r.Tables)
+	m.displaced(r.Displaced)
 	m.finish(messages.PullDone{Verdict: messages.PullSnapshot, Restored: &r, Rotated: r.Rotated})
 }
 

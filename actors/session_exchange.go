@@ -20,7 +20,11 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		r.result.Sync.Committed = r.result.Sync.Committed || d.Committed
 		r.result.Sync.UploadsSkipped = false
 	}
-	if d.Err != nil && holdsUploads(d.Err) && r.plans(actPull) && !r.abandoned {
+	if r.at.action == actPushThese {
+		m.thesePushed(d)
+		return
+	}
+	if d.Err != nil && holdsUploads(d.Err) && (r.plans(actPull) || r.verb == VerbAttach && r.plans(actSnapshot)) && !r.abandoned {
 		// The server's rows come in whatever becomes of ours.
 		r.outstanding, m.waiting = nil, nil
 		r.held = d.Err
@@ -89,6 +93,9 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	if d.Verdict == messages.PullSnapshot {
 		r.without(actPull) // it is newer than the call: there is nothing that a pull would have to add
 	}
+	if r.displace != nil {
+		m.displaced()
+	}
 	m.proceed()
 }
 
@@ -103,11 +110,14 @@ func (m *sessionMachine) collided(again action, c *local.Collision) {
 	if stuck {
 		r.collisions++
 	} else {
-		r.collisions = 0
+		r.collisions, r.displace = 0, nil
 	}
 	same := stuck && slices.Equal(c.Intents, r.collision.Intents)
 	r.collision = c
 	switch {
+	case r.held != nil && m.excludes(c) && r.collisions < maxCollisions:
+		r.next(actPushThese, again)
+		m.proceed()
 	case r.held != nil:
 		m.fail(r.held)
 	case m.uploadsPaused && c.Cause == collisionLease:
@@ -129,6 +139,9 @@ func (m *sessionMachine) collided(again action, c *local.Collision) {
 		}
 		r.plan = append([]step{push}, r.plan...)
 		m.proceed()
+	case same && m.excludes(c):
+		r.next(actPushThese, again)
+		m.proceed()
 	case same:
 		m.fail(collisionError(c, false))
 	default:
@@ -137,10 +150,70 @@ func (m *sessionMachine) collided(again action, c *local.Collision) {
 	}
 }
 
-// codePullCollision is the code of a push that would have to come first but cannot.
-const codePullCollision = "pull_collision"
+// excludes reports whether a collision is one of changes with rows of the server, in a run that may push: then these
+// changes alone are put to the server once more, and if it does not take them they make room.
+func (m *sessionMachine) excludes(c *local.Collision) bool {
+	var rejected *messages.PushRejectedError
+	held := m.current.held
+	return len(c.Intents) > 0 && !m.uploadsPaused && (held == nil || errors.As(held, &rejected))
+}
 
-func collisionError(c *local.Collision, uploadsPaused bool) error {
+// thesePushed goes on after a push of exactly what is in a pull's way.
+func (m *sessionMachine) thesePushed(d messages.PushDone) {
+	r := m.current
+	r.result.Sync.Committed = r.result.Sync.Committed || d.Committed
+	if m.recovers(d.Err) || !m.settled(d.Err) {
+		return
+	}
+	switch d.Verdict {
+	case messages.PushRefused, messages.PushNoChange: // refused, or set aside before
+		m.makeRoom(d.Refused)
+	case messages.PushNeedsPull: // one of them is in conflict, which is decided before it is pushed again
+		r.next(actPushThese)
+	case messages.PushNeedsRebuild:
+		m.fail(collisionError(r.collision, false))
+		return
+	}
+	m.proceed()
+}
+
+// makeRoom has the pull to come displace what it collided with.
+func (m *sessionMachine) makeRoom(why *messages.PushRejectedError) {
+	r := m.current
+	how := local.Displacement{Reason: local.Reason{Code: local.CodeCollision, Message: collisionError(r.collision, false).Message, Origin: local.OriginCollision}}
+	if why != nil {
+		how.Reason = local.Reason{Code: why.Code, Message: why.Message, Origin: local.OriginServer, Attempts: 1}
+	}
+	how.Intents = slices.Clone(r.collision.Intents)
+	if r.displace != nil { // that was not all
+		for _, k := range r.displace.Intents {
+			if !slices.Contains(how.Intents, k) {
+				how.Intents = append(how.Intents, k)
+			}
+		}
+	}
+	r.displace = &how
+}
+
+// displaced goes on after a pull that what was in its way has made room for. If that is what held uploads, they are free
+// again, or something else is in their way: a call that pushes finds out.
+func (m *sessionMachine) displaced() {
+	r := m.current
+	r.displace = nil
+	if r.held == nil {
+		return
+	}
+	r.held = nil
+	switch r.verb {
+	case VerbSync, VerbPushPending, VerbSyncThenDetach:
+		r.next(actPush)
+	}
+}
+
+// codePullCollision is the code of a push that would have to come first but cannot.
+const codePullCollision = local.CodeCollision
+
+func collisionError(c *local.Collision, uploadsPaused bool) *messages.PushRejectedError {
 	e := &messages.PushRejectedError{Code: codePullCollision}
 	if len(c.Intents) > 0 {
 		e.Table = c.Intents[0].Table

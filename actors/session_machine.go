@@ -378,7 +378,7 @@ func (m *sessionMachine) observe(event any) {
 		}
 	case messages.RowsQuarantined:
 		for _, r := range e.Rows {
-			m.emit(fxPublish{RowQuarantined{ID: r.ID, Table: r.Table, Code: r.Code, Origin: string(r.Origin)}})
+			m.emit(fxPublish{RowQuarantined{ID: r.ID, Table: r.Table, Code: r.Code, Origin: string(r.Origin), Displaced: r.Displaced}})
 		}
 	case messages.ConflictResolved:
 		m.emit(fxPublish{ConflictResolved{Table: e.Table, Resolution: resolutionNames[e.Resolution]}})

@@ -33,7 +33,8 @@ const (
 	actAskForLease        // connect of a run that holds a lease it cannot use
 	actGate               // set the rebuild gate
 	actPush
-	actReplay // settle a push that is committed already: no upload
+	actPushThese // push exactly what a pull collides with
+	actReplay    // settle a push that is committed already: no upload
 	actPull
 	actSnapshot
 	actDetach
@@ -72,6 +73,7 @@ type sessionRun struct {
 	source     string // source id with which an Attach connects
 	collision  *local.Collision
 	collisions int
+	displace   *local.Displacement // what the pull to come is to make room for
 	rebuilds   int
 	recovered  bool  // has begun to replace the source
 	diverged   bool  // has found that the server has replaced it by another one
@@ -197,6 +199,8 @@ func (m *sessionMachine) begin(s step) {
 			Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: r.collision != nil,
 			FinishOnly: r.verb == VerbPushPending && r.collision == nil,
 		}})
+	case actPushThese:
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: true, Only: r.collision}})
 	case actReplay:
 		r.begun = true
 		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, ReplayOnly: true}})
@@ -206,14 +210,14 @@ func (m *sessionMachine) begin(s step) {
 			return
 		}
 		r.begun = true
-		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: true}})
+		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: true, Displace: r.displace}})
 	case actSnapshot:
 		if m.downloadsPaused && r.verb == VerbRebuild {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
 		r.begun = true
-		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: true}})
+		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: true, Displace: r.displace}})
 	case actDetach:
 		r.begun = true
 		m.write(messages.Detach{})
@@ -285,7 +289,7 @@ func (m *sessionMachine) settled(err error) bool {
 func (m *sessionMachine) fail(err error) {
 	r := m.current
 	switch r.at.action {
-	case actPush, actReplay, actPull, actSnapshot:
+	case actPush, actPushThese, actReplay, actPull, actSnapshot:
 		r.held, r.ending, r.fresh, r.plan = err, true, false, nil
 		r.next(actRefresh)
 		m.proceed()
@@ -435,7 +439,7 @@ func (m *sessionMachine) detached(d local.Detached) {
 	m.lastRun++
 	r.id = m.lastRun
 	r.result.Sync = SyncResult{}
-	r.collision, r.collisions, r.rebuilds = nil, 0, 0
+	r.collision, r.collisions, r.displace, r.rebuilds = nil, 0, nil, 0
 	r.plan = nil
 	r.next(actLink, actPush, actPull, actRefresh, actDetach)
 }

@@ -173,6 +173,9 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 		return p.answer(local.Detached{Blocked: true, Pending: local.Pending{Dirty: int64(number(rest[0]))}}, nil)
 	case "pushed":
 		d := messages.PushDone{Run: p.out.(fxPush).Run, Verdict: pushVerdicts[rest[0]], Committed: rest[0] == "committed" || len(rest) > 1}
+		if d.Verdict == messages.PushRefused {
+			d.Refused = &messages.PushRejectedError{Code: "no", Status: 400}
+		}
 		return d, nil
 	case "pulled":
 		d := messages.PullDone{Run: p.runOut(), Verdict: pullVerdicts[rest[0]]}
@@ -203,7 +206,7 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 
 var pushVerdicts = map[string]messages.PushVerdict{
 	"nochange": messages.PushNoChange, "committed": messages.PushCommitted, "needs-pull": messages.PushNeedsPull,
-	"needs-rebuild": messages.PushNeedsRebuild, "lease-unused": messages.PushLeaseUnused,
+	"needs-rebuild": messages.PushNeedsRebuild, "lease-unused": messages.PushLeaseUnused, "refused": messages.PushRefused,
 }
 
 var pullVerdicts = map[string]messages.PullVerdict{
@@ -390,11 +393,14 @@ func describe(e sessionEffect) string {
 		if e.ReplayOnly {
 			s += " replay-only"
 		}
+		if e.Only != nil {
+			s += fmt.Sprintf(" only=%d", len(e.Only.Intents))
+		}
 		return s
 	case fxPull:
-		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace)
 	case fxSnapshot:
-		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
+		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace)
 	case fxCancel:
 		return "cancel: " + describe(e.Effect)
 	case fxPublish:
@@ -405,6 +411,13 @@ func describe(e sessionEffect) string {
 	default:
 		return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "actors.fx"))
 	}
+}
+
+func describeRoom(d *local.Displacement) string {
+	if d == nil {
+		return ""
+	}
+	return fmt.Sprintf(" displacing %d: %s by %s", len(d.Intents), d.Reason.Code, d.Reason.Origin)
 }
 
 func describeResult(r Result) string {

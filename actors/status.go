@@ -154,6 +154,8 @@ func (a action) phase() (messages.Phase, string) {
 		return messages.PhaseConnecting, "connecting"
 	case actPush:
 		return messages.PhasePushing, "pushing local changes"
+	case actPushThese:
+		return messages.PhasePushing, "pushing what stands in a pull's way"
 	case actReplay:
 		return messages.PhaseReplaying, "settling what was pushed before"
 	case actPull:

@@ -116,6 +116,9 @@ func (m *uploadMachine) froze(f local.Frozen) {
 	case f.Outbox.State != local.OutboxPrepared && len(m.without) > 0:
 		m.finish(0, m.noProgress(m.lastTable()))
 		return
+	case f.Outbox.State != local.OutboxPrepared && m.only != nil:
+		m.finish(messages.PushNoChange, nil) // whatever else this run has committed
+		return
 	case f.Outbox.State != local.OutboxPrepared:
 		m.more, m.quarantine.probe = false, 0
 		m.giveUpSession() // that of a bundle that was refused and is no more

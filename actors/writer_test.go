@@ -186,10 +186,10 @@ type brokenDB struct {
 }
 
 func (d *brokenDB) State(context.Context) (local.State, error) { return local.State{}, d.err }
-func (d *brokenDB) ApplyBundles(context.Context, wire.Contract, []wire.Bundle) (local.Applied, error) {
+func (d *brokenDB) ApplyBundles(context.Context, wire.Contract, []wire.Bundle, ...local.Displacement) (local.Applied, error) {
 	return d.applied, d.err
 }
-func (d *brokenDB) ApplyStaged(context.Context, wire.Contract, wire.BundleMeta) (local.Applied, error) {
+func (d *brokenDB) ApplyStaged(context.Context, wire.Contract, wire.BundleMeta, ...local.Displacement) (local.Applied, error) {
 	return d.applied, d.err
 }
 
@@ -383,10 +383,10 @@ func (d *recordingDB) StageBundlePage(context.Context, wire.BundleMeta, int64, [
 func (d *recordingDB) ReplayStaged(context.Context, wire.Contract, wire.BundleMeta, bool) (local.Replayed, error) {
 	return local.Replayed{}, d.note("ReplayStaged")
 }
-func (d *recordingDB) ApplyBundles(context.Context, wire.Contract, []wire.Bundle) (local.Applied, error) {
+func (d *recordingDB) ApplyBundles(context.Context, wire.Contract, []wire.Bundle, ...local.Displacement) (local.Applied, error) {
 	return local.Applied{}, d.note("ApplyBundles")
 }
-func (d *recordingDB) ApplyStaged(context.Context, wire.Contract, wire.BundleMeta) (local.Applied, error) {
+func (d *recordingDB) ApplyStaged(context.Context, wire.Contract, wire.BundleMeta, ...local.Displacement) (local.Applied, error) {
 	return local.Applied{}, d.note("ApplyStaged")
 }
 func (d *recordingDB) BeginStage(context.Context, wire.SnapshotSession) error {
@@ -398,7 +398,7 @@ func (d *recordingDB) StageSnapshotPage(context.Context, wire.SnapshotSession, i
 func (d *recordingDB) CompleteStage(context.Context, wire.SnapshotSession) error {
 	return d.note("CompleteStage")
 }
-func (d *recordingDB) ApplySnapshot(context.Context, wire.Contract, wire.SnapshotSession) (local.Restored, error) {
+func (d *recordingDB) ApplySnapshot(context.Context, wire.Contract, wire.SnapshotSession, ...local.Displacement) (local.Restored, error) {
 	return local.Restored{}, d.note("ApplySnapshot")
 }
 func (d *recordingDB) Close() error { d.closed++; return nil }

@@ -49,6 +49,8 @@ type Pull struct {
 	Run     RunID
 	Link    Link
 	OneShot bool
+	// Displace makes room for what was in the way: see local.Displacement. Nil: nothing.
+	Displace *local.Displacement
 }
 
 // Snapshot asks for a snapshot to be staged and applied: a rebuild, or the second half of a remote replace
@@ -57,6 +59,8 @@ type Snapshot struct {
 	Run     RunID
 	Link    Link
 	OneShot bool
+	// Displace makes room for what was in the way: see local.Displacement. Nil: nothing.
+	Displace *local.Displacement
 }
 
 // Cancel ends a run: the outstanding request is cancelled, a scheduled retry dropped, and the run answered with

@@ -149,11 +149,13 @@ type (
 	ApplyBundles struct {
 		Contract wire.ContractName
 		Bundles  []wire.Bundle
+		Displace *local.Displacement // nil: nothing
 	}
 	// ApplyStaged applies the staged bundle. Answers local.Applied.
 	ApplyStaged struct {
 		Contract wire.ContractName
 		Bundle   wire.BundleMeta
+		Displace *local.Displacement
 	}
 
 	// BeginStage clears the snapshot stage and records the new session.
@@ -170,6 +172,7 @@ type (
 	ApplySnapshot struct {
 		Contract wire.ContractName
 		Session  wire.SnapshotSession
+		Displace *local.Displacement
 	}
 )
 
