@@ -52,6 +52,7 @@ func explain(ctx context.Context, err error) (code int, hint string) {
 		rebuild   *oversqlite.RebuildRequiredError
 		reattach  *oversqlite.AttachRequiredError
 		resolver  *oversqlite.InvalidConflictResolutionError
+		set       *oversqlite.QuarantineError
 		network   *transport.NetworkError
 		listen    *net.OpError
 	)
@@ -70,6 +71,8 @@ func explain(ctx context.Context, err error) (code int, hint string) {
 		return exitUnreachable, "Nothing is lost: local changes stay where they are. Try again when the server can be reached."
 	case errors.As(err, &owned):
 		return exitUnreachable, "Close the application that has it open, or let that application sync: it is the one engine of this file."
+	case errors.As(err, &set):
+		return exitAttention, "See what is there with: oversqlite quarantine list FILE."
 	case errors.As(err, &rejected), errors.As(err, &recovery), errors.As(err, &rebuild), errors.As(err, &reattach), errors.As(err, &resolver):
 		return exitAttention, "Look at it with: oversqlite status FILE; oversqlite pending FILE."
 	case errors.As(err, &listen) && listen.Op == "listen":

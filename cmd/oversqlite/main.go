@@ -5,6 +5,7 @@
 //	oversqlite sync      push and pull one database file
 //	oversqlite status    what a database file's sync state is
 //	oversqlite pending   which local changes the server does not have yet
+//	oversqlite quarantine which changes were set aside, and why: list, retry, discard
 //	oversqlite version
 package main
 
@@ -22,12 +23,13 @@ import (
 
 // cli is the command line: one field a verb.
 type cli struct {
-	Demo    demoCmd    `cmd:"" help:"Play a story with two devices of one user and a server of its own."`
-	Serve   serveCmd   `cmd:"" help:"Run a compatible development server."`
-	Sync    syncCmd    `cmd:"" help:"Push and pull one database file."`
-	Status  statusCmd  `cmd:"" help:"Show the sync state of a database file, also while an engine has it open."`
-	Pending pendingCmd `cmd:"" help:"List local changes that the server does not have yet."`
-	Version versionCmd `cmd:"" help:"Show the version."`
+	Demo       demoCmd       `cmd:"" help:"Play a story with two devices of one user and a server of its own."`
+	Serve      serveCmd      `cmd:"" help:"Run a compatible development server."`
+	Sync       syncCmd       `cmd:"" help:"Push and pull one database file."`
+	Status     statusCmd     `cmd:"" help:"Show the sync state of a database file, also while an engine has it open."`
+	Pending    pendingCmd    `cmd:"" help:"List local changes that the server does not have yet."`
+	Quarantine quarantineCmd `cmd:"" help:"List, retry or discard local changes that were set aside."`
+	Version    versionCmd    `cmd:"" help:"Show the version."`
 }
 
 const about = `Keeps local SQLite databases in step with an oversqlite server.

@@ -51,7 +51,8 @@ func (p *pendingCmd) Run(ctx context.Context, c *console) error {
 const (
 	outboxChanges = `SELECT 'outbox', op, table_name, key_json, base_row_version, '', '', '' FROM _sync_outbox_rows ORDER BY row_ordinal`
 	dirtyChanges  = `SELECT 'dirty', op, table_name, key_json, base_row_version, updated_at, '', '' FROM _sync_dirty_rows ORDER BY dirty_ordinal`
-	setAside      = `SELECT 'quarantine', op, table_name, key_json, base_row_version, updated_at, code, message FROM _sync_quarantine ORDER BY id`
+	inQuarantine  = `SELECT 'quarantine', op, table_name, key_json, base_row_version, updated_at, code, message FROM _sync_quarantine AS q WHERE true ORDER BY id`
+	displaced     = `SELECT 'quarantine', op, table_name, key_json, base_row_version, updated_at, code, message FROM _sync_displaced AS q WHERE ` + notWrittenAgain + ` ORDER BY id`
 )
 
 // readPending reads the pending changes of a file, at most limit of them, and counts them all.
@@ -66,13 +67,13 @@ func readPending(ctx context.Context, path string, limit int) (*pendingList, err
 	}
 	list := &pendingList{Changes: []pendingChange{}}
 	for _, source := range []struct{ table, query string }{
-		{"_sync_outbox_rows", outboxChanges}, {"_sync_dirty_rows", dirtyChanges}, {"_sync_quarantine", setAside},
+		{"_sync_outbox_rows", outboxChanges}, {"_sync_dirty_rows", dirtyChanges}, {"_sync_quarantine", inQuarantine}, {"_sync_displaced", displaced},
 	} {
 		if !in.tables[source.table] {
 			continue
 		}
 		var n int64
-		if err := in.tx.QueryRowContext(ctx, `SELECT count(*) FROM `+source.table).Scan(&n); err != nil {
+		if err := in.tx.QueryRowContext(ctx, `SELECT count(*) FROM (`+source.query+`)`).Scan(&n); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		list.Total += n

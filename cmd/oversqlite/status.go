@@ -102,6 +102,7 @@ func readStatus(ctx context.Context, path string) (*fileStatus, error) {
 
 func (s *fileStatus) read(ctx context.Context, in *inspection) error {
 	var oldest, lease, blocked string
+	var gaveWay int64
 	for _, q := range []struct {
 		table, query string
 		into         []any
@@ -117,6 +118,7 @@ func (s *fileStatus) read(ctx context.Context, in *inspection) error {
 		{"_sync_dirty_rows", `SELECT count(*), coalesce(min(updated_at), '') FROM _sync_dirty_rows`, []any{&s.Pending.Dirty, &oldest}},
 		{"_sync_outbox_rows", `SELECT count(*) FROM _sync_outbox_rows`, []any{&s.Pending.Outbox}},
 		{"_sync_quarantine", `SELECT count(*) FROM _sync_quarantine`, []any{&s.Pending.Quarantined}},
+		{"_sync_displaced", `SELECT count(*) FROM _sync_displaced AS q WHERE ` + notWrittenAgain, []any{&gaveWay}},
 		{"_sync_shadow", `SELECT count(*) FROM _sync_shadow`, []any{&s.Shadows}},
 		{"_sync_engine_state", `SELECT value FROM _sync_engine_state WHERE name = 'contract'`, []any{&s.Contract}},
 		{"_sync_engine_state", `SELECT value = '1' FROM _sync_engine_state WHERE name = 'reattach_required'`, []any{&s.ReattachRequired}},
@@ -127,6 +129,7 @@ func (s *fileStatus) read(ctx context.Context, in *inspection) error {
 		}
 	}
 	s.LeaseHeld = lease != ""
+	s.Pending.Quarantined += gaveWay
 	if json.Valid([]byte(blocked)) {
 		s.UploadBlocked = json.RawMessage(blocked)
 	}
