@@ -79,7 +79,7 @@ func (e *Engine) Quarantined(ctx context.Context) ([]QuarantinedRow, error) {
 
 func (e *Engine) quarantinedRow(a *local.SetAside) QuarantinedRow {
 	row := QuarantinedRow{
-		ID: a.ID, Schema: e.schema, Table: a.Table, Op: Op(a.Op), BaseRowVersion: a.Base, Local: a.Local,
+		ID: a.ID, Schema: e.schema, Table: a.Table, Op: a.Op, BaseRowVersion: a.Base, Local: a.Local,
 		Displaced: a.Displaced, Code: a.Code, Message: a.Message, Origin: QuarantineOrigin(a.Origin), Attempts: a.Attempts, QuarantinedAt: a.CreatedAt,
 	}
 	if a.Key.Column != "" {
