@@ -380,3 +380,51 @@ func TestK11_WhatCannotBeSentIsSetAside(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// A search that is interrupted, at whatever request, and goes on in another process ends as if nothing had happened: each
+// row is on the server once, and what it refuses is in quarantine.
+func TestAnInterruptedSearchGoesOn(t *testing.T) {
+	const n = 64
+	for at := int64(4); at < 60; at += 5 {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			t.Parallel()
+			w := pickyWorld(t, "")
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			via := &tollgate{}
+			var cfg oversqlite.Config
+			e := pickyDevice(t, w, "interrupted", roundTrip(func(r *http.Request) (*http.Response, error) {
+				answer, err := via.RoundTrip(r)
+				if via.requests.Load() == at {
+					stop()
+				}
+				return answer, err
+			}), "", isolating, func(c *oversqlite.Config) { cfg = *c })
+			manyParents(t, e, n, 11, 40)
+			if _, err := e.PushPending(ctx); err == nil {
+				t.Fatal("was not interrupted")
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			again, err := oversqlite.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if err := again.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := again.Attach(t.Context(), "interrupted"); err != nil {
+				t.Fatal(err)
+			}
+			mustSync(t, again)
+			if rows, q := len(serverRows(t, w, "interrupted", "parents")), inQuarantine(t, again); rows != n-2 || len(q) != 2 {
+				t.Errorf("%d rows on the server, quarantine %+v", rows, q)
+			}
+			if s := again.Status(); s.Pending.Rows != 2 || s.UploadBlocked != nil {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
