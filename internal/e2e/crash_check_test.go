@@ -208,7 +208,7 @@ func (c *crashCase) checkServer(f *crashFile) error {
 	ours := map[int64]bool{}
 	for p := range c.server.pushes {
 		if f.sources[p.Source] {
-			ours[p.Seq] = true
+			ours[int64(p.Seq)] = true
 		}
 	}
 	var err error

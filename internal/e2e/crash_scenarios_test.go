@@ -341,6 +341,18 @@ var crashScenarios = []crashScenario{
 		run:    inTurn(begin, writing("mine", child("slots", "s-0", "x-", "mine"), put("owners", "m-o0", "mine")), syncing, writing("more", put("nodes", "m-1", "more")), syncing),
 	},
 	{
+		// The device has pushed nothing under its source, so that the new server need not know that.
+		name:   "a server that speaks another dialect than before",
+		limits: small,
+		before: and(serverWrites(lots(3, "slots", "s-", "first")...), lived(begin), lived(begin, writing("pending", put("owners", "m-o0", "pending"))), func(_ context.Context, c *crashCase) error {
+			if err := c.server.upgrade(); err != nil {
+				return err
+			}
+			return c.server.write(lots(3, "slots", "s-", "first")...)
+		}),
+		run: inTurn(begin, writing("mine", put("nodes", "m-1", "mine"), put("slots", "s-0", "mine")), syncing),
+	},
+	{
 		name:   "a lease that ran out",
 		limits: small,
 		before: and(leased, serverWaits),

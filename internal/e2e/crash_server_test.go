@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 const (
@@ -40,15 +42,26 @@ type standing struct {
 // pushed names a bundle by who wrote it.
 type pushed struct {
 	Source string `json:"source_id"`
-	Bundle int64  `json:"source_bundle_id"`
-	Seq    int64  `json:"bundle_seq"`
+	Bundle number `json:"source_bundle_id"`
+	Seq    number `json:"bundle_seq"`
+}
+
+// number is a number in either dialect's spelling.
+type number int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *number) UnmarshalJSON(b []byte) error {
+	v, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
+	*n = number(v)
+	return err
 }
 
 // crashServer is the server of one crash. It survives, and remembers everything that it ever was.
 type crashServer struct {
-	server *devserver.Server
-	web    *httptest.Server
-	busy   sync.WaitGroup // requests
+	contract wire.ContractName
+	server   *devserver.Server
+	web      *httptest.Server
+	busy     sync.WaitGroup // requests
 
 	mu     sync.Mutex
 	ahead  time.Duration                  // of its clock
@@ -58,28 +71,58 @@ type crashServer struct {
 	images map[version]bool // every row that was ever committed, by version
 }
 
-func newCrashServer() (*crashServer, error) {
-	s := &crashServer{epochs: []map[int64]map[place]standing{{0: {}}}, pushes: map[pushed]bool{}, told: map[version]bool{}, images: map[version]bool{}}
+func newCrashServer(contract wire.ContractName) (*crashServer, error) {
+	s := &crashServer{
+		contract: contract, epochs: []map[int64]map[place]standing{{0: {}}}, pushes: map[pushed]bool{}, told: map[version]bool{}, images: map[version]bool{},
+	}
+	if err := s.start(contract); err != nil {
+		return nil, err
+	}
+	s.web = httptest.NewServer(s)
+	return s, nil
+}
+
+// start sets up a server that has seen nobody but another user.
+func (s *crashServer) start(contract wire.ContractName) error {
 	var tables []devserver.Table
 	for _, name := range modelNames {
 		tables = append(tables, devserver.Table{Schema: modelSchema, Name: name, Key: "id"})
 	}
-	var err error
-	s.server, err = devserver.New(devserver.Config{
-		InMemory: true, Schema: crashServerSchema, Tables: tables, LeaseTTL: time.Second, Now: func() time.Time {
+	server, err := devserver.New(devserver.Config{
+		InMemory: true, Contract: contract, Schema: crashServerSchema, Tables: tables, LeaseTTL: time.Second, Secret: []byte(strings.Repeat("crash", 8)), Now: func() time.Time {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return time.Now().Add(s.ahead)
 		},
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.web = httptest.NewServer(s)
-	return s, s.server.ExecWrite(context.Background(), otherUser, "web", func(tx *sql.Tx) error {
+	s.mu.Lock()
+	s.server = server
+	s.mu.Unlock()
+	return server.ExecWrite(context.Background(), otherUser, "web", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`INSERT INTO owners (id, name) VALUES ('other', ?)`, otherSecret)
 		return err
 	})
+}
+
+// upgrade puts a server of the other dialect in the place of this one.
+func (s *crashServer) upgrade() error {
+	if err := s.server.Close(); err != nil {
+		return err
+	}
+	other := wire.UniformContract
+	if s.contract == other {
+		other = wire.ClassicContract
+	}
+	return s.start(other)
+}
+
+func (s *crashServer) handler() http.Handler {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server.Handler()
 }
 
 func (s *crashServer) close() error {
@@ -94,23 +137,23 @@ func (s *crashServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.busy.Add(1)
 	defer s.busy.Done()
 	if !strings.HasSuffix(r.URL.Path, "/commit") {
-		s.server.Handler().ServeHTTP(w, r)
+		s.handler().ServeHTTP(w, r)
 		return
 	}
 	rec := httptest.NewRecorder()
-	s.server.Handler().ServeHTTP(rec, r)
+	s.handler().ServeHTTP(rec, r)
 	switch rec.Code {
 	case http.StatusConflict:
 		var refused struct {
 			Conflict struct {
 				Table   string            `json:"table"`
 				Key     map[string]string `json:"key"`
-				Version int64             `json:"server_row_version"`
+				Version number            `json:"server_row_version"`
 			} `json:"conflict"`
 		}
 		if err := json.Unmarshal(rec.Body.Bytes(), &refused); err == nil && refused.Conflict.Version > 0 {
 			s.mu.Lock()
-			s.told[version{place{refused.Conflict.Table, refused.Conflict.Key["id"]}, refused.Conflict.Version}] = true
+			s.told[version{place{refused.Conflict.Table, refused.Conflict.Key["id"]}, int64(refused.Conflict.Version)}] = true
 			s.mu.Unlock()
 		}
 	case http.StatusOK:
@@ -217,7 +260,7 @@ func (s *crashServer) once() error {
 	if len(s.epochs) > 1 {
 		return nil // a server that has forgotten a source cannot know its bundles
 	}
-	seqs, tuples := map[pushed]int64{}, map[int64]pushed{}
+	seqs, tuples := map[pushed]number{}, map[number]pushed{}
 	for p := range s.pushes {
 		tuple := pushed{Source: p.Source, Bundle: p.Bundle}
 		if seq, known := seqs[tuple]; known && seq != p.Seq {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite/internal/failpoint"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // crashCase is one life of an application that is cut short, and what comes after it.
@@ -28,9 +29,9 @@ type crashCase struct {
 	token    string
 }
 
-func newCrashCase(ctx context.Context, s *crashScenario, dir string) (c *crashCase, err error) {
+func newCrashCase(ctx context.Context, s *crashScenario, contract wire.ContractName, dir string) (c *crashCase, err error) {
 	c = &crashCase{scenario: s, path: filepath.Join(dir, "app.db"), journal: filepath.Join(dir, "journal")}
-	if c.server, err = newCrashServer(); err != nil {
+	if c.server, err = newCrashServer(contract); err != nil {
 		return nil, err
 	}
 	if c.token, err = c.server.server.IssueToken(modelUser); err != nil {
@@ -93,12 +94,15 @@ func (c *crashCase) child(ctx context.Context, die string) (killed bool, reached
 	}
 }
 
-// crash is where an application is killed, life after life.
-type crash []string
+// crash is where an application is killed, life after life, and the dialect of its server.
+type crash struct {
+	contract wire.ContractName
+	kills    []string
+}
 
 // reference lets a scenario run its course in a process of its own, and returns what it came to and all that it reached.
-func (s *crashScenario) reference(ctx context.Context, dir string) (end crashEnd, reached []string, err error) {
-	c, err := newCrashCase(ctx, s, dir)
+func (s *crashScenario) reference(ctx context.Context, contract wire.ContractName, dir string) (end crashEnd, reached []string, err error) {
+	c, err := newCrashCase(ctx, s, contract, dir)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.server.close()) }()
 	}
@@ -114,8 +118,8 @@ func (s *crashScenario) reference(ctx context.Context, dir string) (end crashEnd
 
 // try kills an application, looks at what it left, lets another finish, and looks again. A crash that was not reached is an
 // error unless it is a later one: nobody knows how long a second life is.
-func (s *crashScenario) try(ctx context.Context, dir string, kills crash, reference *crashEnd) (err error) {
-	c, err := newCrashCase(ctx, s, dir)
+func (s *crashScenario) try(ctx context.Context, contract wire.ContractName, dir string, kills []string, reference *crashEnd) (err error) {
+	c, err := newCrashCase(ctx, s, contract, dir)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.server.close()) }()
 	}
@@ -152,7 +156,7 @@ func TestCrashMatrix(t *testing.T) {
 	all := os.Getenv("OVERSQLITE_E2E_CRASHES") == "all"
 	most := 0
 	if !all {
-		most = envInt(t, "OVERSQLITE_E2E_CRASHES", 4)
+		most = envInt(t, "OVERSQLITE_E2E_CRASHES", 2)
 	}
 	var mu sync.Mutex
 	points := map[string]bool{}
@@ -165,25 +169,40 @@ func TestCrashMatrix(t *testing.T) {
 				t.Parallel()
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 				defer cancel()
-				reference, reached, err := scenario.reference(ctx, t.TempDir())
-				if err != nil {
-					t.Fatalf("without a crash: %v", err)
-				}
-				t.Logf("%d points, %v", len(reached), reference)
-				mu.Lock()
-				for _, point := range reached {
-					points[point] = true
-				}
-				mu.Unlock()
 				r := rand.New(rand.NewPCG(uint64(s), uint64(i)))
-				tried := crashesOf(reached, r)
+				var tried []crash
+				references := map[wire.ContractName]*crashEnd{}
+				turn := r.IntN(2)
+				contracts := []wire.ContractName{wire.ClassicContract, wire.UniformContract}
+				if !all {
+					contracts = contracts[turn : turn+1]
+				}
+				for _, contract := range contracts {
+					reference, reached, err := scenario.reference(ctx, contract, t.TempDir())
+					if err != nil {
+						t.Fatalf("%s, without a crash: %v", contract, err)
+					}
+					t.Logf("%s: %d points, %v", contract, len(reached), reference)
+					mu.Lock()
+					for _, point := range reached {
+						points[point] = true
+					}
+					mu.Unlock()
+					references[contract] = &reference
+					turn++
+					for j, c := range crashesOf(contract, reached, r) {
+						if !all || j%2 == turn%2 { // each dialect has every other point, next time perhaps the others
+							tried = append(tried, c)
+						}
+					}
+				}
 				if !all {
 					r.Shuffle(len(tried), func(i, j int) { tried[i], tried[j] = tried[j], tried[i] })
 					tried = tried[:min(most, len(tried))]
 				}
-				for n, kills := range tried {
-					if err := scenario.try(ctx, t.TempDir(), kills, &reference); err != nil {
-						t.Errorf("crash %d, %q: %v", n, kills, err)
+				for n, c := range tried {
+					if err := scenario.try(ctx, c.contract, t.TempDir(), c.kills, references[c.contract]); err != nil {
+						t.Errorf("crash %d, %s, %q: %v", n, c.contract, c.kills, err)
 					}
 				}
 				mu.Lock()
@@ -201,16 +220,16 @@ func TestCrashMatrix(t *testing.T) {
 
 // crashesOf lists a crash at each of the points that a life reached; every third of them is followed by a second one
 // somewhere in the life after.
-func crashesOf(reached []string, r *rand.Rand) []crash {
+func crashesOf(contract wire.ContractName, reached []string, r *rand.Rand) []crash {
 	hits := map[string]int64{}
 	var out []crash
 	for _, point := range reached {
 		hits[point]++
-		kills := crash{failpoint.Spell(point, hits[point])}
+		kills := []string{failpoint.Spell(point, hits[point])}
 		if r.IntN(3) == 0 {
 			kills = append(kills, failpoint.Spell(anyPoint, 1+r.Int64N(int64(len(reached)))))
 		}
-		out = append(out, kills)
+		out = append(out, crash{contract, kills})
 	}
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/internal/disk"
 	"github.com/oversqlite/oversqlite/internal/failpoint"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // diskScenarios are those that write in every way that there is.
@@ -42,12 +43,12 @@ type onDisk struct {
 	free func()
 }
 
-func newOnDisk(ctx context.Context, s *crashScenario, dir string, config func(*oversqlite.Config)) (*onDisk, error) {
+func newOnDisk(ctx context.Context, s *crashScenario, contract wire.ContractName, dir string, config func(*oversqlite.Config)) (*onDisk, error) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCrashCase(ctx, s, dir)
+	c, err := newCrashCase(ctx, s, contract, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +77,8 @@ func diskError(err error) bool {
 
 // failing lets the disk fail as the rule says while the application lives, and then work again: the same engine goes on to
 // the end of the scenario. It returns how many operations there were and how many failed.
-func (s *crashScenario) failing(ctx context.Context, dir string, rule func(op int64) error, reference *crashEnd) (ops, failed int64, err error) {
-	o, err := newOnDisk(ctx, s, dir, func(cfg *oversqlite.Config) { cfg.Retry.MaxElapsed = 15 * time.Millisecond })
+func (s *crashScenario) failing(ctx context.Context, contract wire.ContractName, dir string, rule func(op int64) error, reference *crashEnd) (ops, failed int64, err error) {
+	o, err := newOnDisk(ctx, s, contract, dir, func(cfg *oversqlite.Config) { cfg.Retry.MaxElapsed = 15 * time.Millisecond })
 	if err != nil {
 		return 0, 0, err
 	}
@@ -115,7 +116,7 @@ func (s *crashScenario) failing(ctx context.Context, dir string, rule func(op in
 // an error that says so, nothing is lost, and the same engine goes on when the disk works again.
 func TestDiskFails(t *testing.T) {
 	t.Parallel()
-	most := 3
+	most := 1
 	if os.Getenv("OVERSQLITE_E2E_CRASHES") == "all" {
 		most = 50
 	}
@@ -130,19 +131,19 @@ func TestDiskFails(t *testing.T) {
 			return func(op int64) error { return when(op >= k && op < k+3, disk.Full) }
 		},
 	}
-	eachOnDisk(t, func(ctx context.Context, t *testing.T, s *crashScenario, r *rand.Rand) {
-		reference, _, err := s.reference(ctx, t.TempDir())
+	eachOnDisk(t, func(ctx context.Context, t *testing.T, s *crashScenario, contract wire.ContractName, r *rand.Rand) {
+		reference, _, err := s.reference(ctx, contract, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		total, _, err := s.failing(ctx, t.TempDir(), func(int64) error { return nil }, &reference)
+		total, _, err := s.failing(ctx, contract, t.TempDir(), func(int64) error { return nil }, &reference)
 		if err != nil || total < 10 {
 			t.Fatalf("on a disk that works: %d operations, %v", total, err)
 		}
 		hits := int64(0)
 		for _, name := range sortedKeys(rules) {
 			for _, k := range sample(r, total, most) {
-				_, failed, err := s.failing(ctx, t.TempDir(), rules[name](k), &reference)
+				_, failed, err := s.failing(ctx, contract, t.TempDir(), rules[name](k), &reference)
 				if err != nil {
 					t.Errorf("%s, operation %d of %d: %v", name, k, total, err)
 				}
@@ -186,7 +187,7 @@ func sample(r *rand.Rand, total int64, most int) (out []int64) {
 	return out
 }
 
-func eachOnDisk(t *testing.T, try func(context.Context, *testing.T, *crashScenario, *rand.Rand)) {
+func eachOnDisk(t *testing.T, try func(context.Context, *testing.T, *crashScenario, wire.ContractName, *rand.Rand)) {
 	seed := seed(t)
 	for i, name := range diskScenarios {
 		s := crashScenarioNamed(name)
@@ -197,7 +198,10 @@ func eachOnDisk(t *testing.T, try func(context.Context, *testing.T, *crashScenar
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 			defer cancel()
-			try(ctx, t, s, rand.New(rand.NewPCG(uint64(seed), uint64(i))))
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+			contract := []wire.ContractName{wire.ClassicContract, wire.UniformContract}[r.IntN(2)]
+			t.Logf("the server speaks %s", contract)
+			try(ctx, t, s, contract, r)
 		})
 	}
 }
@@ -206,8 +210,8 @@ var errPower = errors.New("the power is off")
 
 // cut lets the power go at an operation of the disk, and another life begin with what is left. It returns how many
 // operations there were.
-func (s *crashScenario) cut(ctx context.Context, dir string, k int64, loss disk.Loss, r *rand.Rand, reference *crashEnd) (ops int64, err error) {
-	o, err := newOnDisk(ctx, s, dir, func(cfg *oversqlite.Config) {
+func (s *crashScenario) cut(ctx context.Context, contract wire.ContractName, dir string, k int64, loss disk.Loss, r *rand.Rand, reference *crashEnd) (ops int64, err error) {
+	o, err := newOnDisk(ctx, s, contract, dir, func(cfg *oversqlite.Config) {
 		cfg.Retry.MaxElapsed = 15 * time.Millisecond
 		cfg.Synchronous = oversqlite.SynchronousFull
 	})
@@ -297,22 +301,22 @@ FROM _sync_attachment_state a, _sync_outbox_bundle b`).Scan(out)
 // that, but none may be torn, none of the application's may be gone, and nothing that the server was told of.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	most := 5
+	most := 3
 	if os.Getenv("OVERSQLITE_E2E_CRASHES") == "all" {
 		most = 80
 	}
-	eachOnDisk(t, func(ctx context.Context, t *testing.T, s *crashScenario, r *rand.Rand) {
-		reference, _, err := s.reference(ctx, t.TempDir())
+	eachOnDisk(t, func(ctx context.Context, t *testing.T, s *crashScenario, contract wire.ContractName, r *rand.Rand) {
+		reference, _, err := s.reference(ctx, contract, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		total, err := s.cut(ctx, t.TempDir(), 1<<40, disk.All, r, &reference)
+		total, err := s.cut(ctx, contract, t.TempDir(), 1<<40, disk.All, r, &reference)
 		if err != nil || total < 10 {
 			t.Fatalf("without a cut: %d operations, %v", total, err)
 		}
 		for _, k := range sample(r, total, most) {
 			loss := disk.Loss(r.IntN(2))
-			if _, err := s.cut(ctx, t.TempDir(), k, loss, r, &reference); err != nil {
+			if _, err := s.cut(ctx, contract, t.TempDir(), k, loss, r, &reference); err != nil {
 				t.Errorf("operation %d of %d, loss %d: %v", k, total, loss, err)
 			}
 		}
