@@ -277,3 +277,22 @@ func freeMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()
 }
+
+// ask answers the first column of the first row, as text.
+func ask(t *testing.T, path, sql string) string {
+	t.Helper()
+	c, err := sqlite3.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, _, err := c.Prepare(sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !s.Step() {
+		t.Fatalf("%s: no row: %v", sql, s.Err())
+	}
+	return s.ColumnText(0)
+}

@@ -120,26 +120,6 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestRetryAfterFixtures(t *testing.T) {
-	t.Parallel()
-	var f struct {
-		Cases []struct {
-			Wire     string
-			Expected *int64 `json:"expected_millis"`
-		} `json:"retry_after_cases"`
-	}
-	shared(t, "snapshot-capacity/retry.json", &f)
-	for _, c := range f.Cases {
-		var want time.Duration
-		if c.Expected != nil {
-			want = time.Duration(*c.Expected) * time.Millisecond
-		}
-		if got := retryAfter(http.Header{"Retry-After": {c.Wire}}, time.Now()); got != want {
-			t.Errorf("%q: %v, want %v", c.Wire, got, want)
-		}
-	}
-}
-
 // Answers that come from no oversqlite server at all are told apart from its refusals.
 func TestWrongAddress(t *testing.T) {
 	t.Parallel()

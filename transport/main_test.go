@@ -2,13 +2,11 @@ package transport
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -77,22 +75,6 @@ const (
 func connect(c *Client) error {
 	_, err := c.Connect(context.Background(), contract(), "source", false)
 	return err
-}
-
-// shared reads a file of the conformance fixtures, or skips the test where they are not at hand.
-func shared(t *testing.T, name string, into any) {
-	t.Helper()
-	root := os.Getenv("OVERSQLITE_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "shared")
-	}
-	data, err := os.ReadFile(filepath.Join(root, "contracts", name))
-	if err != nil {
-		t.Skipf("conformance fixtures are not at hand: %v", err)
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
 }
 
 var discard = log.New(io.Discard, "", 0)

@@ -2,18 +2,14 @@ package transport
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/oversqlite/oversqlite/wire"
 )
 
 // streamServer answers a watch with a stream whose other end it hands out. Nothing is compressed or buffered.
@@ -251,57 +247,5 @@ func TestWatchAnswersThatAreNoStream(t *testing.T) {
 	})
 	if _, err := forbidden.Watch(t.Context(), "source", 0); Classify(err).Code != "bundle_change_watch_forbidden" {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestWatchFixtures(t *testing.T) {
-	t.Parallel()
-	type event struct {
-		Seq            int64  `json:"bundle_seq"`
-		SourceID       string `json:"source_id"`
-		SourceBundleID int64  `json:"source_bundle_id"`
-	}
-	var fixtures struct {
-		SSECases []struct {
-			Name           string
-			Lines          []string
-			ExpectedEvents []event
-			ExpectError    bool
-		}
-		SetupErrorResponses []struct {
-			Status        int
-			Body          json.RawMessage
-			ExpectedError string
-		}
-	}
-	shared(t, "watch/basic.json", &fixtures)
-	if len(fixtures.SSECases) == 0 || len(fixtures.SetupErrorResponses) == 0 {
-		t.Fatal("no cases")
-	}
-	for _, c := range fixtures.SSECases {
-		client := inMemory(t, func(*http.Request) (*http.Response, error) {
-			return answer(200, strings.Join(c.Lines, "\n")+"\n"), nil
-		})
-		stream, err := client.Watch(t.Context(), "source", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []event
-		for err == nil {
-			var e wire.WatchEvent
-			if e, err = stream.Next(t.Context()); err == nil {
-				got = append(got, event{e.BundleSeq, e.SourceID, e.SourceBundleID})
-			}
-		}
-		if failed := !errors.Is(err, io.EOF); failed != c.ExpectError || !slices.Equal(got, c.ExpectedEvents) {
-			t.Errorf("%s: %v, %v, want %v", c.Name, got, err, c.ExpectedEvents)
-		}
-	}
-	for _, c := range fixtures.SetupErrorResponses {
-		client := inMemory(t, func(*http.Request) (*http.Response, error) { return answer(c.Status, string(c.Body)), nil })
-		_, err := client.Watch(t.Context(), "source", 0)
-		if got := Classify(err); got.Code != c.ExpectedError || got.Status != c.Status {
-			t.Errorf("%d: %v", c.Status, err)
-		}
 	}
 }

@@ -82,3 +82,13 @@ func valuesSurviveEveryForm(t *testing.T, c Contract) {
 		}
 	})
 }
+
+// inBothContracts runs a test once a contract.
+func inBothContracts(t *testing.T, f func(t *testing.T, c Contract)) {
+	for _, c := range []Contract{classic{}, uniform{}} {
+		t.Run(string(c.Name()), func(t *testing.T) {
+			t.Parallel()
+			f(t, c)
+		})
+	}
+}
