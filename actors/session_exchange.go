@@ -24,6 +24,9 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		m.thesePushed(d)
 		return
 	}
+	if m.recovers(d.Err) {
+		return
+	}
 	if d.Err != nil && holdsUploads(d.Err) && (r.plans(actPull) || r.verb == VerbAttach && r.plans(actSnapshot)) && !r.abandoned {
 		// The server's rows come in whatever becomes of ours.
 		r.outstanding, m.waiting = nil, nil
@@ -33,7 +36,7 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		m.proceed()
 		return
 	}
-	if m.recovers(d.Err) || !m.settled(d.Err) {
+	if !m.settled(d.Err) {
 		return
 	}
 	switch d.Verdict {

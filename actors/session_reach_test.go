@@ -193,7 +193,7 @@ func (w *sessionWalk) choices(calls, few bool) []string {
 		case fxPush:
 			lines = append(lines, "pushed nochange", "pushed committed", "pushed needs-pull", "pushed needs-rebuild", "pushed lease-unused", "error rejected", "error lost")
 			if !few || r.verb == VerbSync {
-				lines = append(lines, "error retired")
+				lines = append(lines, "error retired", "error mismatch")
 			}
 		case fxPull, fxSnapshot:
 			lines = append(lines, "pulled at-target", "pulled incremental", "pulled snapshot", "pulled needs-push 4 k1", "pulled needs-push 5 k2", "error lost")

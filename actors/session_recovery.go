@@ -39,10 +39,14 @@ func (m *sessionMachine) recovers(err error) bool {
 	var (
 		required *messages.SourceRecoveryRequiredError
 		diverged *messages.SourceReplacementDivergedError
+		mismatch *messages.SourceSequenceMismatchError
 	)
+	begin := false // the recovery has still to be recorded
 	switch {
 	case err == nil || r.abandoned || r.ending:
 		return false
+	case errors.As(err, &mismatch) && m.cfg.recover && m.mayRecover() && !r.recovered:
+		r.recovered, begin = true, true
 	case errors.As(err, &required) && m.mayRecover() && !r.recovered:
 		r.recovered = true
 	case errors.As(err, &diverged) && m.cfg.recover && !r.diverged:
@@ -56,8 +60,20 @@ func (m *sessionMachine) recovers(err error) bool {
 		r.next(again)
 	}
 	r.next(actSnapshot)
+	if begin {
+		m.currentCommand(beginRecovery)
+	}
 	m.proceed()
 	return true
+}
+
+// beginRecovery ends a source under whose number the server holds another push.
+var beginRecovery = messages.SetSourceRecovery{Reason: local.ReasonSourceSequenceChanged}
+
+// mismatched reports whether the push in flight was refused because the server holds another one under its number. A
+// Rebuild of such a database replaces its source.
+func mismatched(s *local.State) bool {
+	return s.UploadBlocked != nil && s.UploadBlocked.Code == local.BlockedBySequence && s.Outbox.State == local.OutboxPrepared
 }
 
 // rotated takes in that the database writes under another source now.

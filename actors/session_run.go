@@ -399,8 +399,13 @@ func (m *sessionMachine) loaded() {
 		m.finish(err)
 		return
 	}
-	if m.state.Operation.Kind == local.SourceRecovery {
+	switch {
+	case m.state.Operation.Kind == local.SourceRecovery:
 		m.recoverFirst()
+	case r.verb == VerbRebuild && mismatched(&m.state) && !m.downloadsPaused:
+		r.recovered = true
+		r.without(actGate)
+		m.currentCommand(beginRecovery)
 	}
 }
 

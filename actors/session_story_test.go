@@ -357,6 +357,8 @@ func namedError(name string) error {
 		return &messages.InvalidConflictResolutionError{Table: "users", Reason: "it panicked", Err: &panicked{cause: "boom"}}
 	case "retired":
 		return &messages.SourceRecoveryRequiredError{Operation: "push", Reason: local.ReasonSourceRetired}
+	case "mismatch":
+		return &messages.SourceSequenceMismatchError{SourceBundleID: 4}
 	case "diverged":
 		return &messages.SourceReplacementDivergedError{Reserved: "fresh", Server: "other"}
 	case "conflicts":

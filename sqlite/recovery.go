@@ -151,7 +151,11 @@ func (db *DB) rotate(op local.Operation, contract wire.ContractName) (local.Rota
 	if err := db.rotateSource(r.From, r.To); err != nil {
 		return r, err
 	}
-	return r, db.clearEngineState(engineReplacedBy)
+	if err := db.clearEngineState(engineReplacedBy); err != nil {
+		return r, err
+	}
+	// What held uploads because of the old source's numbers says nothing of the new one's.
+	return r, db.conn.run(`DELETE FROM _sync_engine_state WHERE name = '`+engineUploadBlocked+`' AND value ->> 'Code' = ?`, local.BlockedBySequence)
 }
 
 // forgetLostBases finds intents on a version that the server does not have: newer than the whole snapshot, or newer

@@ -326,3 +326,14 @@ func TestSnapshotForAUsedSourceIsNotBegun(t *testing.T) {
 		same(t, "nothing changed", everything(t, db), before)
 	}
 }
+
+// TestRotationLetsGoOfTheOldNumbers: what the server held under the old source's number says nothing of the new one's.
+func TestRotationLetsGoOfTheOldNumbers(t *testing.T) {
+	t.Parallel()
+	for code, kept := range map[string]bool{local.BlockedBySequence: false, "push_chunk_invalid": true} {
+		db, _, _ := recovering(t, local.ReasonSourceSequenceChanged, "")
+		must(t, db.SetUploadBlocked(t.Context(), &local.Blocked{Code: code}))
+		restored(t, db, snap(t, db, 10))
+		same(t, code, state(t, db).UploadBlocked != nil, kept)
+	}
+}

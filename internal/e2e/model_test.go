@@ -298,6 +298,11 @@ func (m *model) converge() {
 					}
 				}
 			}
+			if !m.oracle && round == 1 {
+				// A server that begins anew and comes further than a device has pulled cannot be told from one that has
+				// gone on. For that there is Rebuild.
+				m.do(d, "rebuild at the end", func(ctx context.Context) error { _, err := d.engine.Rebuild(ctx); return err })
+			}
 			_, err := d.engine.Sync(m.ctx)
 			if round > 0 && m.oracle && err != nil {
 				m.t.Errorf("%s: sync at the end: %v", d.name, err)
