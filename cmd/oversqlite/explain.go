@@ -49,6 +49,7 @@ func explain(ctx context.Context, err error) (code int, hint string) {
 		owned     *oversqlite.DatabaseOwnedError
 		rejected  *oversqlite.PushRejectedError
 		recovery  *oversqlite.SourceRecoveryRequiredError
+		mismatch  *oversqlite.SourceSequenceMismatchError
 		rebuild   *oversqlite.RebuildRequiredError
 		reattach  *oversqlite.AttachRequiredError
 		resolver  *oversqlite.InvalidConflictResolutionError
@@ -73,7 +74,9 @@ func explain(ctx context.Context, err error) (code int, hint string) {
 		return exitUnreachable, "Close the application that has it open, or let that application sync: it is the one engine of this file."
 	case errors.As(err, &set):
 		return exitAttention, "See what is there with: oversqlite quarantine list FILE."
-	case errors.As(err, &rejected), errors.As(err, &recovery), errors.As(err, &rebuild), errors.As(err, &reattach), errors.As(err, &resolver):
+	case errors.As(err, &recovery), errors.As(err, &mismatch):
+		return exitAttention, "Another copy of this file is in use, or it was restored from a backup. Give it an identity of its own with: oversqlite rebuild FILE."
+	case errors.As(err, &rejected), errors.As(err, &rebuild), errors.As(err, &reattach), errors.As(err, &resolver):
 		return exitAttention, "Look at it with: oversqlite status FILE; oversqlite pending FILE."
 	case errors.As(err, &listen) && listen.Op == "listen":
 		return exitFailed, "Is the address taken? --addr 127.0.0.1:0 takes a free port."

@@ -3,6 +3,7 @@
 //	oversqlite demo      two devices of one user, offline and online, end to end
 //	oversqlite serve     a compatible development server
 //	oversqlite sync      push and pull one database file
+//	oversqlite rebuild   replace the synced rows by a snapshot of the server's, local changes kept
 //	oversqlite status    what a database file's sync state is
 //	oversqlite pending   which local changes the server does not have yet
 //	oversqlite quarantine which changes were set aside, and why: list, retry, discard
@@ -26,6 +27,7 @@ type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Play a story with two devices of one user and a server of its own."`
 	Serve      serveCmd      `cmd:"" help:"Run a compatible development server."`
 	Sync       syncCmd       `cmd:"" help:"Push and pull one database file."`
+	Rebuild    rebuildCmd    `cmd:"" help:"Replace the synced rows of a file by a snapshot of the server's, and its identity when that is at its end. Local changes are kept."`
 	Status     statusCmd     `cmd:"" help:"Show the sync state of a database file, also while an engine has it open."`
 	Pending    pendingCmd    `cmd:"" help:"List local changes that the server does not have yet."`
 	Quarantine quarantineCmd `cmd:"" help:"List, retry or discard local changes that were set aside."`

@@ -261,6 +261,46 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// A file is copied, and both copies are used.
+func TestRebuildOfACopiedFile(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	original, clone := file(t, oneUser), filepath.Join(t.TempDir(), "copy.db")
+	if code, out, complaint := a.sync(t, original, append(first(), "--may-replace")...); code != 0 {
+		t.Fatalf("%d\n%s%s", code, out, complaint)
+	}
+	change(t, original, `VACUUM INTO '`+clone+`'`, twoUsers)
+	if code, out, complaint := a.sync(t, original); code != 0 {
+		t.Fatalf("%d\n%s%s", code, out, complaint)
+	}
+	change(t, clone, `UPDATE users SET name = 'Grace'`)
+	code, _, complaint := a.sync(t, clone)
+	if code != exitAttention {
+		t.Fatalf("%d\n%s", code, complaint)
+	}
+	contains(t, complaint, "source_sequence_changed", "oversqlite rebuild FILE")
+	code, out, complaint := command(t.Context(), "rebuild", clone, "--url", a.url, "--token", a.token)
+	if code != 0 {
+		t.Fatalf("%d\n%s%s", code, out, complaint)
+	}
+	contains(t, out, "an identity of its own", "2 rows from the server", "1 local changes are kept")
+	if code, out, complaint = a.sync(t, clone); code != 0 {
+		t.Fatalf("%d\n%s%s", code, out, complaint)
+	}
+	contains(t, out, "pushed 1 changes")
+	change(t, original, `UPDATE users SET email = 'x@example.org' WHERE name = 'Alan'`)
+	if code, out, complaint = a.sync(t, original, "--auto-recover"); code != 0 {
+		t.Fatalf("%d\n%s%s", code, out, complaint)
+	}
+	if code, out, complaint = command(t.Context(), "rebuild", original, "--url", a.url, "--token", a.token); code != 0 || strings.Contains(out, "identity") {
+		t.Fatalf("%d\n%s%s", code, out, complaint)
+	}
+	rows, err := a.server.Rows(t.Context(), user, "users")
+	if err != nil || len(rows) != 2 || !strings.Contains(string(rows[0]), "Grace") || !strings.Contains(string(rows[1]), "x@example.org") {
+		t.Errorf("%s, %v", rows, err)
+	}
+}
+
 // On a terminal there is a bar, which is gone at the end; a wait is told in a line of its own.
 func TestSyncOnATerminal(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,12 @@ import (
 )
 
 type syncCmd struct {
+	attached
+	AutoRecover bool `help:"Replace the file's identity when the server says that another copy of it is in use; see rebuild."`
+}
+
+// attached is a file that is to be attached to its user.
+type attached struct {
 	File       string        `arg:"" type:"path" help:"Database file. It must exist, and hold the tables."`
 	URL        string        `required:"" env:"OVERSQLITE_URL" help:"Base URL of the server."`
 	Token      string        `env:"OVERSQLITE_TOKEN" help:"Bearer token. Better given in the environment: other users of the machine can see a flag."`
@@ -24,9 +30,26 @@ type syncCmd struct {
 }
 
 // String keeps the token out of whatever prints the command.
-func (s *syncCmd) String() string { return "sync " + s.File }
+func (s *attached) String() string { return "sync " + s.File }
 
-func (s *syncCmd) Run(ctx context.Context, c *console) (err error) {
+func (s *syncCmd) Run(ctx context.Context, c *console) error {
+	return s.with(ctx, c, s.AutoRecover, func(engine *oversqlite.Engine, done func()) error {
+		before, err := engine.PendingSyncStatus(ctx)
+		if err != nil {
+			return err
+		}
+		report, err := engine.Sync(ctx)
+		if err != nil {
+			return err
+		}
+		done()
+		s.report(c, before, report)
+		return nil
+	})
+}
+
+// with opens an engine on the file, attaches it and runs fn, whose done ends the display of progress.
+func (s *attached) with(ctx context.Context, c *console, recover bool, fn func(engine *oversqlite.Engine, done func()) error) (err error) {
 	known, err := s.prepare(ctx)
 	if err != nil {
 		return err
@@ -37,8 +60,8 @@ func (s *syncCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	engine, err := oversqlite.New(oversqlite.Config{
 		Path: s.File, Schema: s.Schema, Tables: tables, ServerURL: s.URL,
-		HTTPClient: withToken(s.Token),
-		Retry:      oversqlite.RetryConfig{MaxElapsed: s.GiveUp},
+		HTTPClient: withToken(s.Token), AutoRecover: recover,
+		Retry: oversqlite.RetryConfig{MaxElapsed: s.GiveUp},
 	})
 	if err != nil {
 		return err
@@ -52,16 +75,7 @@ func (s *syncCmd) Run(ctx context.Context, c *console) (err error) {
 	if err := s.attach(ctx, c, engine); err != nil {
 		return err
 	}
-	before, err := engine.PendingSyncStatus(ctx)
-	if err != nil {
-		return err
-	}
-	report, err := engine.Sync(ctx)
-	if err != nil {
-		return err
-	}
-	p.stop()
-	return s.report(ctx, c, engine, before, report)
+	return fn(engine, p.stop)
 }
 
 // known is what the file itself says about how it is synced.
@@ -73,7 +87,7 @@ type known struct {
 }
 
 // prepare looks into the file and completes what was not said on the command line.
-func (s *syncCmd) prepare(ctx context.Context) (*known, error) {
+func (s *attached) prepare(ctx context.Context) (*known, error) {
 	in, err := inspect(ctx, s.File)
 	if err != nil {
 		return nil, err
@@ -125,7 +139,7 @@ func (s *syncCmd) prepare(ctx context.Context) (*known, error) {
 }
 
 // tables returns the tables to sync: those on the command line, else those the file was synced with.
-func (s *syncCmd) tables(k *known) (tables []oversqlite.Table, err error) {
+func (s *attached) tables(k *known) (tables []oversqlite.Table, err error) {
 	for _, spec := range s.Table {
 		name, key, ok := strings.Cut(spec, ":")
 		if !ok || name == "" || key == "" {
@@ -146,7 +160,7 @@ func (s *syncCmd) tables(k *known) (tables []oversqlite.Table, err error) {
 }
 
 // attach attaches the file, and waits while another device holds the right to seed the account.
-func (s *syncCmd) attach(ctx context.Context, c *console, engine *oversqlite.Engine) error {
+func (s *attached) attach(ctx context.Context, c *console, engine *oversqlite.Engine) error {
 	deadline := time.Now().Add(s.GiveUp)
 	for {
 		result, err := engine.Attach(ctx, s.User)
@@ -204,8 +218,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// report tells what a sync did, and fails when something is still pending that should not be.
-func (s *syncCmd) report(ctx context.Context, c *console, engine *oversqlite.Engine, before oversqlite.PendingSyncStatus, r oversqlite.SyncReport) error {
+// report tells what a sync did.
+func (s *syncCmd) report(c *console, before oversqlite.PendingSyncStatus, r oversqlite.SyncReport) {
 	pushed := before.PendingRowCount - r.Status.Pending.PendingRowCount
 	switch r.Push {
 	case oversqlite.Committed:
@@ -224,7 +238,6 @@ func (s *syncCmd) report(ctx context.Context, c *console, engine *oversqlite.Eng
 	if n := r.Status.Pending.PendingRowCount; n > 0 {
 		c.say("%d changes are pending: written meanwhile, or held back", n)
 	}
-	return nil
 }
 
 // withToken returns a client that sends a bearer token, to the server it was made for only: the engine does not

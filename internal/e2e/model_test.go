@@ -284,9 +284,12 @@ func (m *model) converge() {
 				continue
 			}
 			d.calm()
-			for tries := 0; d.anonymous || tries == 0; tries++ {
-				if err := m.attach(d); err != nil || tries > 5 {
-					m.t.Errorf("%s: attach at the end: %v", d.name, err)
+			for tries := 0; (d.anonymous || tries == 0) && !d.retired; tries++ {
+				m.judge(d, "attach at the end", m.attach(d), false)
+				if tries > 5 {
+					m.t.Errorf("%s: it does not get attached", d.name)
+				}
+				if m.t.Failed() {
 					return
 				}
 				if d.anonymous { // another device has the lease
@@ -297,6 +300,9 @@ func (m *model) converge() {
 						}
 					}
 				}
+			}
+			if d.retired {
+				continue
 			}
 			if !m.oracle && round == 1 {
 				// A server that begins anew and comes further than a device has pulled cannot be told from one that has
