@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/oversqlite/oversqlite"
@@ -137,6 +138,25 @@ func putBack(what func(context.Context, *crashCase) error) func(context.Context,
 // afresh is what an application does that finds its writer stream at an end.
 var afresh = inTurn(begin, writing("mine", put("owners", "m-o0", "mine"), remove("owners", "m-o1"), put("nodes", "m-1", "mine"), put("slots", "s-1", "mine")), syncing,
 	writing("more", put("slots", "m-2", "more")), syncing)
+
+// decide gives up what was set aside of the rows that may go, and tries the others again.
+func decide(ctx context.Context, a *crashApp) error {
+	rows, err := a.engine.Quarantined(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if strings.HasPrefix(row.Key["id"], "x-") {
+			err = a.engine.DiscardQuarantined(ctx, row.ID)
+		} else {
+			err = a.engine.RetryQuarantined(ctx, row.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // leased is a device that has the lease of an empty scope, and rows to seed it with.
 var leased = lived(opening, writing("seed", lots(5, "owners", "m-", "seed")...), attaching)
@@ -277,6 +297,13 @@ var crashScenarios = []crashScenario{
 			}
 			return nil
 		}, writing("mended", child("slots", "m-1", "good", "mended")), syncing),
+	},
+	{
+		name:   "changes that the server refuses are set aside",
+		before: attachedDevice,
+		config: func(cfg *oversqlite.Config) { cfg.PoisonPolicy = oversqlite.PoisonIsolate },
+		run: inTurn(begin, writing("bad", child("slots", "m-1", "bad", "bad"), put("owners", "m-2", "good"), child("slots", "x-3", "bad", "bad"), put("owners", "x-5", "unfit"), put("nodes", "m-4", "good")),
+			syncing, decide, writing("mended", child("slots", "m-1", "good", "mended")), syncing),
 	},
 	{
 		name:     "detach",

@@ -290,14 +290,14 @@ func lots(n int, table, prefix, token string) []edit {
 	return out
 }
 
-// apply executes the edit. An empty token deletes the row.
+// apply executes the edit. An empty token deletes the row; "unfit" makes it one that no dialect can carry.
 func (e edit) apply(tx *sql.Tx) error {
 	var err error
 	switch {
 	case e.token == "":
 		_, err = tx.Exec(`DELETE FROM `+e.table+` WHERE id = ?`, e.id)
 	case e.table == "owners":
-		_, err = tx.Exec(`INSERT INTO owners (id, name, score) VALUES (?1, ?2, 0.5) ON CONFLICT (id) DO UPDATE SET name = ?2`, e.id, e.token)
+		_, err = tx.Exec(`INSERT INTO owners (id, name, score) VALUES (?1, ?2, iif(?2 = 'unfit', 9e999, 0.5)) ON CONFLICT (id) DO UPDATE SET name = ?2`, e.id, e.token)
 	case e.table == "items":
 		_, err = tx.Exec(`INSERT INTO items (id, owner_id, label, qty, data) VALUES (?1, ?2, ?3, 7, ?4) ON CONFLICT (id) DO UPDATE SET label = ?3, data = ?4`,
 			e.id, e.parent, e.token, bytes.Repeat([]byte(e.token), 20))

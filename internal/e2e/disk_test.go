@@ -118,7 +118,7 @@ func TestDiskFails(t *testing.T) {
 	t.Parallel()
 	most := 1
 	if os.Getenv("OVERSQLITE_E2E_CRASHES") == "all" {
-		most = 50
+		most = 20
 	}
 	rules := map[string]func(k int64) func(op int64) error{
 		"the disk is full from here on": func(k int64) func(int64) error {
@@ -303,7 +303,7 @@ func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	most := 3
 	if os.Getenv("OVERSQLITE_E2E_CRASHES") == "all" {
-		most = 80
+		most = 50
 	}
 	eachOnDisk(t, func(ctx context.Context, t *testing.T, s *crashScenario, contract wire.ContractName, r *rand.Rand) {
 		reference, _, err := s.reference(ctx, contract, t.TempDir())
