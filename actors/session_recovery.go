@@ -70,10 +70,10 @@ func (m *sessionMachine) recovers(err error) bool {
 // beginRecovery ends a source under whose number the server holds another push.
 var beginRecovery = messages.SetSourceRecovery{Reason: local.ReasonSourceSequenceChanged}
 
-// mismatched reports whether the push in flight was refused because the server holds another one under its number. A
-// Rebuild of such a database replaces its source.
+// mismatched reports whether a push was refused because the server holds another one under its number. A Rebuild of such a
+// database replaces its source, whatever has become of the outbox since: a pull settles it when its rows tell no difference.
 func mismatched(s *local.State) bool {
-	return s.UploadBlocked != nil && s.UploadBlocked.Code == local.BlockedBySequence && s.Outbox.State == local.OutboxPrepared
+	return s.UploadBlocked != nil && s.UploadBlocked.Code == local.BlockedBySequence
 }
 
 // rotated takes in that the database writes under another source now.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // phone is a device whose file can be copied, and whose requests can be looked at and lost.
@@ -100,10 +101,19 @@ func (p *phone) sync(t *testing.T) (rebuilds int) {
 	for {
 		_, err := p.Engine.Sync(t.Context())
 		var required *oversqlite.SourceRecoveryRequiredError
+		var taken *oversqlite.SourceSequenceMismatchError
 		switch {
 		case err == nil:
 			return rebuilds
-		case !errors.As(err, &required) || p.auto || rebuilds > 0:
+		case p.auto || rebuilds > 0:
+			t.Fatalf("after %d rebuilds: %v", rebuilds, err)
+		case errors.As(err, &taken): // the hash of the request told, and nothing is decided yet
+			rebuilds++
+			if _, err := p.Engine.Rebuild(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		case !errors.As(err, &required):
 			t.Fatalf("after %d rebuilds: %v", rebuilds, err)
 		}
 		info, err := p.SourceInfo(t.Context())
@@ -152,6 +162,13 @@ func categories(t *testing.T, w *world, user string) []string {
 	return names
 }
 
+func eachWayInBothContracts(t *testing.T, f func(t *testing.T, auto bool, contract wire.ContractName)) {
+	inBothContracts(t, func(t *testing.T, contract wire.ContractName) {
+		t.Parallel()
+		eachWay(t, func(t *testing.T, auto bool) { f(t, auto, contract) })
+	})
+}
+
 func eachWay(t *testing.T, test func(t *testing.T, auto bool)) {
 	for name, auto := range map[string]bool{"Rebuild": false, "AutoRecover": true} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); test(t, auto) })
@@ -190,8 +207,8 @@ func TestTwoCopiesOfOneDatabase(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			eachWay(t, func(t *testing.T, auto bool) {
-				w := newWorld(t, devserver.Config{InMemory: true})
+			eachWayInBothContracts(t, func(t *testing.T, auto bool, contract wire.ContractName) {
+				w := newWorld(t, devserver.Config{InMemory: true, Contract: contract})
 				first := openPhone(t, w, user, filepath.Join(t.TempDir(), "first.db"), auto)
 				addCategory(t, first.Engine, 1, "known")
 				if c.name != "before its first push" {
@@ -239,8 +256,8 @@ func TestTwoCopiesOfOneDatabase(t *testing.T) {
 func TestRestoredDevice(t *testing.T) {
 	t.Parallel()
 	const user = "restored"
-	eachWay(t, func(t *testing.T, auto bool) {
-		w := newWorld(t, devserver.Config{InMemory: true})
+	eachWayInBothContracts(t, func(t *testing.T, auto bool, contract wire.ContractName) {
+		w := newWorld(t, devserver.Config{InMemory: true, Contract: contract})
 		p := openPhone(t, w, user, filepath.Join(t.TempDir(), "first.db"), auto)
 		addCategory(t, p.Engine, 1, "old")
 		p.sync(t)
