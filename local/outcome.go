@@ -45,7 +45,7 @@ type Resolution struct {
 
 // Settled is the outcome of a settling transaction.
 type Settled struct {
-	Dropped   int        // void intents dropped
+	Dropped   int        // void intents over a newer server image, dropped
 	Accepted  int        // intents whose shadow had the same content
 	Kept      int        // new rows over old tombstones, rebased
 	Conflicts []Conflict // to be resolved, at most the asked-for number

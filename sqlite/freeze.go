@@ -29,10 +29,11 @@ func enough(err error) error {
 // front of a cut stands no row that needs one behind it. A bundle is longer than the bounds when rows that cannot be
 // parted are.
 //
-// Deletions of rows that the server does not have are dropped. Intents whose shadow could not be laid down (Stuck,
+// Rows that are void are dropped as they are come to: deletions of rows that the server does not have, and content equal
+// to the base row. They leave no row state where there was none. Intents whose shadow could not be laid down (Stuck,
 // Without) stay dirty; any other intent with a shadow makes the answer Unsettled, and nothing is frozen.
 //
-// Memory does not grow with the number of rows.
+// Memory does not grow with the number of rows, but for 8 bytes for each that is void.
 //
 // Errors: *local.IntentError around a *wire.ValueError for a row that the contract cannot carry; *local.DatabaseError,
 // also when the outbox is not empty. Nothing has changed then.
@@ -72,9 +73,6 @@ func (db *DB) freeze(req local.FreezeRequest) (out local.Frozen, err error) {
 		out.Unsettled = !settled
 		return out, err
 	}
-	if _, err := db.dropVoidDeletes(); err != nil {
-		return out, err
-	}
 	if err := f.header(); err != nil {
 		return out, err
 	}
@@ -99,6 +97,7 @@ type freezing struct {
 	box   local.Outbox             // the outbox to be
 	bytes int64                    // of wire payloads so far
 	cut   bool                     // a bound was met
+	voids []int64                  // ordinals of dirty rows to be dropped
 
 	g         freezeGroup // in work
 	deletions bool        // its deletions are

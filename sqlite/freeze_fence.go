@@ -118,7 +118,8 @@ WHERE p.schema_name = ? AND p.table_name = ? AND p.key_json = ? AND p.op <> 'DEL
 }
 
 // deletedBefore finds the deletions of rows that a row refers to whose own deletion came later. What the server's row
-// refers to is in its base row; where there is none, it may be any row deleted before.
+// refers to is in its base row; where there is none, it may be any row deleted before. A
+// deletion of a row that the server does not have is not going to be pushed.
 func (f *freezing) deletedBefore(out *fence, t, parent *table, ref reference) error {
 	_, err := f.db.conn.each(deleteSpans(t, parent, ref), func(s *sqlite3.Stmt) error {
 		out.spans = append(out.spans, span{s.ColumnInt64(0), s.ColumnInt64(1)})
@@ -129,7 +130,9 @@ func (f *freezing) deletedBefore(out *fence, t, parent *table, ref reference) er
 	}
 	_, err = f.db.conn.one(`SELECT MAX(c.dirty_ordinal) FROM _sync_dirty_rows c
 WHERE c.op = 'DELETE' AND +c.schema_name = ? AND +c.table_name = ? AND NOT EXISTS (SELECT 1 FROM _sync_base_rows b
-    WHERE b.schema_name = c.schema_name AND b.table_name = c.table_name AND b.key_json = c.key_json)`, func(s *sqlite3.Stmt) error {
+    WHERE b.schema_name = c.schema_name AND b.table_name = c.table_name AND b.key_json = c.key_json)
+  AND EXISTS (SELECT 1 FROM _sync_row_state r
+    WHERE r.schema_name = c.schema_name AND r.table_name = c.table_name AND r.key_json = c.key_json AND r.deleted = 0)`, func(s *sqlite3.Stmt) error {
 		if s.ColumnType(0) != sqlite3.NULL {
 			out.until = max(out.until, s.ColumnInt64(0))
 		}

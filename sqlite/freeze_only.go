@@ -14,13 +14,8 @@ import (
 func (f *freezing) chooseOnly() error {
 	keys := f.req.Only
 	if f.req.Probe > 0 {
-		keys = keys[:0:0]
-		if _, err := f.db.conn.one(`WITH span AS (SELECT MIN(dirty_ordinal) AS low, MAX(dirty_ordinal) AS high FROM _sync_dirty_rows)
-SELECT table_name, key_json FROM _sync_dirty_rows, span WHERE dirty_ordinal >= low + (high - low) * ? / ? ORDER BY dirty_ordinal LIMIT 1`,
-			func(s *sqlite3.Stmt) error {
-				keys = append(keys, local.IntentKey{Table: s.ColumnText(0), KeyJSON: s.ColumnText(1)})
-				return nil
-			}, f.req.Probe, int64(local.Probes)); err != nil {
+		var err error
+		if keys, err = f.probe(); err != nil {
 			return err
 		}
 	}
@@ -50,6 +45,34 @@ SELECT table_name, key_json FROM _sync_dirty_rows, span WHERE dirty_ordinal >= l
 		keys = append(keys, more...)
 	}
 	return nil
+}
+
+// probe chooses the dirty row for a probe: the one that stands at its place among all, or the next that asks for
+// anything.
+func (f *freezing) probe() ([]local.IntentKey, error) {
+	keys := []local.IntentKey{}
+	const place = `(SELECT MIN(dirty_ordinal) + (MAX(dirty_ordinal) - MIN(dirty_ordinal)) * ? / ? FROM _sync_dirty_rows)`
+	for _, from := range []string{`>= ` + place + ` ORDER BY dirty_ordinal`, `< ` + place + ` ORDER BY dirty_ordinal DESC`} {
+		if _, err := f.db.conn.each(`SELECT table_name, key_json FROM _sync_dirty_rows WHERE dirty_ordinal `+from, func(s *sqlite3.Stmt) error {
+			k := local.IntentKey{Table: s.ColumnText(0), KeyJSON: s.ColumnText(1)}
+			t := f.db.byName[k.Table]
+			if t == nil {
+				return nil
+			}
+			in, err := f.db.loadIntent(t, k.KeyJSON)
+			if err != nil || f.im.void(in) {
+				return err
+			}
+			keys = append(keys, k)
+			return errEnough
+		}, f.req.Probe, int64(local.Probes)); enough(err) != nil {
+			return nil, err
+		}
+		if len(keys) > 0 {
+			break
+		}
+	}
+	return keys, nil
 }
 
 // needs returns the dirty rows without which the server could not take an intent.

@@ -70,13 +70,19 @@ func (g freezeGroup) move(deletions bool) string {
 	for i, t := range g.tables {
 		which[i] = fmt.Sprintf(` WHEN %s THEN %d`, literal(t.Name), i)
 	}
-	live := `(d.base_row_version > 0 AND (d.op = 'UPDATE' OR EXISTS (
-  SELECT 1 FROM _sync_row_state r WHERE r.schema_name = d.schema_name AND r.table_name = d.table_name AND r.key_json = d.key_json AND r.deleted = 0)))`
+	live := `EXISTS (
+  SELECT 1 FROM _sync_row_state r WHERE r.schema_name = d.schema_name AND r.table_name = d.table_name AND r.key_json = d.key_json AND r.deleted = 0)`
+	base := `NULL`
+	if !deletions {
+		live = `(d.base_row_version > 0 AND (d.op = 'UPDATE' OR ` + live + `))`
+		base = `CASE WHEN d.base_row_version > 0 THEN (
+  SELECT b.payload FROM _sync_base_rows b WHERE b.schema_name = d.schema_name AND b.table_name = d.table_name AND b.key_json = d.key_json) END`
+	}
 	op := `CASE WHEN ` + live + ` THEN 'UPDATE' ELSE 'INSERT' END`
 	payloads := fmt.Sprintf(`COALESCE(_sync_frozen(%d), d.payload), _sync_frozen(%d)`, frozenLocal, frozenWire)
 	among := `d.dirty_ordinal BETWEEN ?2 AND ?3`
 	if deletions {
-		live, op, payloads = `0`, `'DELETE'`, `NULL, NULL`
+		op, payloads = `'DELETE'`, `NULL, NULL`
 		among += ` AND d.op = 'DELETE'`
 	}
 	// OR FAIL: a row that is refused ends the transaction anyway, and SQLite need not be able to undo half a statement.
@@ -85,6 +91,6 @@ func (g freezeGroup) move(deletions bool) string {
 SELECT ?1, _sync_frozen(%d), d.schema_name, d.table_name, d.key_json, COALESCE(_sync_frozen(%d), d.key_json), %s, d.base_row_version, %s
 FROM _sync_dirty_rows d
 WHERE %s AND CASE WHEN %s
-  THEN _sync_freeze(CASE d.table_name%s END, d.key_json, d.base_row_version, %s, d.payload, d.dirty_ordinal) ELSE 0 END
-ORDER BY d.dirty_ordinal`, frozenOrdinal, frozenKey, op, payloads, among, g.filter(`?4`, deletions), strings.Join(which, ``), live)
+  THEN _sync_freeze(CASE d.table_name%s END, d.key_json, d.base_row_version, %s, d.payload, d.dirty_ordinal, %s) ELSE 0 END
+ORDER BY d.dirty_ordinal`, frozenOrdinal, frozenKey, op, payloads, among, g.filter(`?4`, deletions), strings.Join(which, ``), live, base)
 }

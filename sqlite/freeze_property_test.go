@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -77,6 +78,9 @@ func (s graphServer) apply(t *rapid.T, rows []wire.PushRow) {
 		row := map[string]any{}
 		if err := json.Unmarshal(r.Payload, &row); err != nil {
 			t.Fatal(err)
+		}
+		if here && maps.Equal(s[at], row) {
+			t.Fatalf("%s of %s, which is so already", r.Op, at)
 		}
 		s[at] = row
 	}

@@ -73,7 +73,7 @@ func (f *freezing) groups() error {
 			return err
 		}
 	}
-	return nil
+	return f.dropVoid()
 }
 
 // group moves the upserts or the deletions of a group of tables.

@@ -31,7 +31,7 @@ func (c *conn) freezeFunctions() error {
 	}
 	c.canFreeze = true
 	return errors.Join(
-		c.raw.CreateFunction(`_sync_freeze`, 6, sqlite3.DIRECTONLY, func(ctx sqlite3.Context, row ...sqlite3.Value) {
+		c.raw.CreateFunction(`_sync_freeze`, 7, sqlite3.DIRECTONLY, func(ctx sqlite3.Context, row ...sqlite3.Value) {
 			if c.freezing == nil {
 				ctx.ResultError(errNotFreezing)
 				return
@@ -73,6 +73,11 @@ func (f *freezing) take(column []sqlite3.Value) (goes bool, err error) {
 	if (len(f.left) > 0 || f.only != nil) && f.skips(local.IntentKey{Table: t.Name, KeyJSON: string(key)}) {
 		return false, nil
 	}
+	ordinal := column[5].Int64()
+	if f.void(t, column) {
+		f.voids = append(f.voids, ordinal)
+		return false, nil
+	}
 	r := &f.last
 	r.row = wire.PushRow{Schema: t.Schema, Table: t.Name, Op: wire.OpDelete, BaseRowVersion: column[2].Int64()}
 	if !f.deletions {
@@ -85,7 +90,7 @@ func (f *freezing) take(column []sqlite3.Value) (goes bool, err error) {
 	if err != nil {
 		return false, &local.IntentError{Table: t.Name, KeyJSON: string(key), Err: err}
 	}
-	ordinal, size := column[5].Int64(), int64(len(r.row.Payload))
+	size := int64(len(r.row.Payload))
 	if f.full(size) && f.fenced.open(ordinal) {
 		f.cut = true
 		return false, nil

@@ -4,26 +4,27 @@ import (
 	"context"
 	"errors"
 
-	"github.com/ncruces/go-sqlite3"
-
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
-// Settle disposes of every dirty row that needs no push and returns the conflicts that are known, at most max of them
-// (0: all). For each dirty row, in this order:
+// Settle disposes of the dirty rows that need no push because of what the server has done since, and returns the
+// conflicts that are known, at most max of them (0: all). For each dirty row that has a shadow, in this order:
 //
 //   - It is void, a deletion of a row that the server does not have, or content equal to the base row: it is dropped,
-//     and its shadow, if any, laid down; or left to the pull to come where that brings it again and is needed for it.
+//     and its shadow laid down; or left to the pull to come where that brings it again and is needed for it.
 //   - Its shadow has the same content: the server's version is taken, and nothing is left to push.
 //   - Its shadow is a deletion and the server is not known to have the row: a new row over an old tombstone, which it
 //     is made on from now on.
-//   - It has a shadow: a conflict, for Resolve.
+//   - It is a conflict, for Resolve.
 //
 // Before that, changes of rows that refer to new rows in quarantine go there as well, and come back once that is over.
 //
-// The outbox must be empty: what is in it is settled by what the server answers. It costs next to nothing for rows
-// that have neither a base row nor a shadow.
+// What is void and has no shadow Freeze drops when it comes to it. So a push in many bundles, each of which settles first,
+// looks at every row once.
+//
+// The outbox must be empty: what is in it is settled by what the server answers. It costs nothing for rows without a
+// shadow.
 //
 // Errors: *local.DatabaseError; *local.IntentError for a conflict whose local content no resolver can be shown.
 func (db *DB) Settle(ctx context.Context, max int) (local.Settled, error) {
@@ -59,27 +60,18 @@ func (st *settling) run() error {
 	case box.State != local.OutboxNone:
 		return db.busyOutbox("settle", box)
 	}
-	st.im = newImages(nil)
 	shadows, err := db.conn.one(`SELECT 1 FROM _sync_shadow`, nil)
 	if err != nil {
 		return err
 	}
-	if shadows {
-		contract, err := db.pinnedContract()
-		if err != nil {
-			return err
-		}
-		st.im = newImages(contract)
-	}
-	if err := st.dependents(); err != nil {
+	if err := st.dependents(); err != nil || !shadows {
 		return err
 	}
-	if err := st.dropVoid(); err != nil {
+	contract, err := db.pinnedContract()
+	if err != nil {
 		return err
 	}
-	if !shadows {
-		return nil
-	}
+	st.im = newImages(contract)
 	for _, t := range db.tables {
 		if err := db.shadowedIntents(t, st.shadowed); err != nil {
 			return err
@@ -105,48 +97,6 @@ func (st *settling) dependents() error {
 	}
 	st.out.SetAside, err = st.db.setAsideDependents(nil)
 	return err
-}
-
-// dropVoid drops the void intents that have no shadow.
-func (st *settling) dropVoid() error {
-	db := st.db
-	// Only rows that a base row was written for can have come back to it.
-	for _, t := range db.tables {
-		var keys []string
-		if _, err := db.conn.each(`SELECT b.key_json, b.payload, d.payload
-FROM _sync_base_rows b
-  CROSS JOIN _sync_dirty_rows d ON d.schema_name = b.schema_name AND d.table_name = b.table_name AND d.key_json = b.key_json
-WHERE b.schema_name = ? AND b.table_name = ? AND d.payload IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM _sync_shadow s WHERE s.schema_name = b.schema_name AND s.table_name = b.table_name AND s.key_json = b.key_json)`,
-			func(s *sqlite3.Stmt) error {
-				if st.im.sameLocal(t, s.ColumnRawText(1), s.ColumnRawText(2)) {
-					keys = append(keys, s.ColumnText(0))
-				}
-				return nil
-			}, t.Schema, t.Name); err != nil {
-			return err
-		}
-		for _, key := range keys {
-			if err := db.dropIntent(t, key); err != nil {
-				return err
-			}
-		}
-		st.out.Dropped += len(keys)
-	}
-	n, err := db.dropVoidDeletes()
-	st.out.Dropped += int(n)
-	return err
-}
-
-// dropVoidDeletes drops the deletions of rows that the server does not have and of which nothing else is known. They
-// leave no row state where there was none.
-func (db *DB) dropVoidDeletes() (int64, error) {
-	return db.conn.changes(`DELETE FROM _sync_dirty_rows AS d
-WHERE d.op = 'DELETE'
-  AND NOT EXISTS (SELECT 1 FROM _sync_row_state r
-    WHERE r.schema_name = d.schema_name AND r.table_name = d.table_name AND r.key_json = d.key_json AND r.deleted = 0)
-  AND NOT EXISTS (SELECT 1 FROM _sync_shadow s
-    WHERE s.schema_name = d.schema_name AND s.table_name = d.table_name AND s.key_json = d.key_json)`)
 }
 
 // shadowed settles an intent that has a shadow, or notes what is to become of it. It returns false when there are
