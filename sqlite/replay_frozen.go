@@ -109,8 +109,10 @@ ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
   row_version = excluded.row_version, deleted = excluded.deleted, updated_at = excluded.updated_at`, v); err != nil {
 		return err
 	}
-	const edited = ` FROM _sync_dirty_rows d CROSS JOIN _sync_outbox_rows o
-  ON o.schema_name = d.schema_name AND o.table_name = d.table_name AND o.key_json = d.key_json`
+	edited, err := db.editedSince()
+	if err != nil {
+		return err
+	}
 	for _, sql := range []string{
 		`INSERT INTO _sync_base_rows (schema_name, table_name, key_json, payload)
 SELECT o.schema_name, o.table_name, o.key_json, o.local_payload` + edited + ` WHERE o.op <> 'DELETE'
@@ -121,9 +123,22 @@ ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET payload = excluded
 			return err
 		}
 	}
-	return db.conn.run(`UPDATE _sync_dirty_rows AS d SET base_row_version = ?,
-  op = CASE WHEN d.payload IS NULL THEN 'DELETE' WHEN o.op = 'DELETE' THEN 'INSERT' ELSE 'UPDATE' END
-FROM _sync_outbox_rows o WHERE o.schema_name = d.schema_name AND o.table_name = d.table_name AND o.key_json = d.key_json`, v)
+	return db.conn.run(`UPDATE _sync_dirty_rows AS x SET base_row_version = ?,
+  op = CASE WHEN payload IS NULL THEN 'DELETE' WHEN 'DELETE' = (SELECT o.op FROM _sync_outbox_rows o
+    WHERE o.schema_name = x.schema_name AND o.table_name = x.table_name AND o.key_json = x.key_json) THEN 'INSERT' ELSE 'UPDATE' END
+WHERE dirty_ordinal IN (SELECT d.dirty_ordinal`+edited+`)`, v)
+}
+
+// editedSince is the join of the frozen rows o with the dirty rows d of the same keys, going through the fewer of both:
+// a bundle costs what it holds, not what is left of a push of many.
+func (db *DB) editedSince() (string, error) {
+	const fewer = `SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM _sync_dirty_rows LIMIT (SELECT row_count FROM _sync_outbox_bundle))) < row_count FROM _sync_outbox_bundle`
+	dirty, err := db.count(fewer)
+	const on = ` ON o.schema_name = d.schema_name AND o.table_name = d.table_name AND o.key_json = d.key_json`
+	if dirty != 0 {
+		return ` FROM _sync_dirty_rows d CROSS JOIN _sync_outbox_rows o` + on, err
+	}
+	return ` FROM _sync_outbox_rows o CROSS JOIN _sync_dirty_rows d` + on, err
 }
 
 // takeShadows lays down the images newer than v of outbox rows that were not edited since. errCareful says that they
