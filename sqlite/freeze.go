@@ -76,7 +76,10 @@ func (db *DB) freeze(req local.FreezeRequest) (out local.Frozen, err error) {
 	if err := f.header(); err != nil {
 		return out, err
 	}
-	if err := f.rows(); err != nil || f.box.RowCount == 0 {
+	if err := f.rows(); err != nil {
+		return out, err
+	}
+	if err := f.keepOrder(); err != nil || f.box.RowCount == 0 {
 		return out, err
 	}
 	f.box.RequestHash = f.hash.Sum()
@@ -99,6 +102,8 @@ type freezing struct {
 	cut   bool                     // a bound was met
 	voids []int64                  // ordinals of dirty rows to be dropped
 
+	ordered   bool        // the index of the order is there
+	looked    float64     // ordinals looked through in vain or not, about
 	g         freezeGroup // in work
 	deletions bool        // its deletions are
 	fenced    *fence

@@ -125,7 +125,7 @@ func BenchmarkFreezeBounded(b *testing.B) {
 // BenchmarkPushInPieces measures settling and freezing edits of rows that the server has in bundles of 500, as a push
 // does it. What a row costs must not grow with their number.
 func BenchmarkPushInPieces(b *testing.B) {
-	for _, n := range []int{5000, 20_000} {
+	for _, n := range []int{5000, 20_000, 100_000} {
 		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
 			db := dirtyItems(b, n)
 			knownItems(b, db)

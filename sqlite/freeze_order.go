@@ -51,13 +51,25 @@ func (g freezeGroup) filter(schema string, deletions bool) string {
 	return fmt.Sprintf(`+d.schema_name = %s AND +d.table_name IN (%s) AND %s`, schema, strings.Join(names, `, `), op)
 }
 
-// next answers from which ordinal on, not below ?1, there are rows again.
-func (g freezeGroup) next(deletions bool) string {
-	const first = `SELECT MIN(dirty_ordinal) FROM _sync_dirty_rows WHERE dirty_ordinal >= ?1`
-	if deletions {
-		return first + ` AND op = 'DELETE'`
+// next answers from which ordinal on, not below ?1, there are rows again: of the group, if the index tells, else of any.
+func (g freezeGroup) next(deletions, ordered bool) string {
+	if !ordered {
+		const first = `SELECT MIN(dirty_ordinal) FROM _sync_dirty_rows WHERE dirty_ordinal >= ?1`
+		if deletions {
+			return first + ` AND op = 'DELETE'`
+		}
+		return first
 	}
-	return first
+	which := 0
+	if deletions {
+		which = 1
+	}
+	firsts := make([]string, len(g.tables))
+	for i, t := range g.tables {
+		firsts[i] = fmt.Sprintf(`SELECT MIN(dirty_ordinal) AS first FROM _sync_dirty_rows INDEXED BY idx_sync_dirty_rows_order
+WHERE table_name = %s AND (op = 'DELETE') = %d AND dirty_ordinal >= ?1`, literal(t.Name), which)
+	}
+	return `SELECT MIN(first) FROM (` + strings.Join(firsts, ` UNION ALL `) + `)`
 }
 
 // move puts the group's upserts or deletions with ordinals from ?2 to ?3 into the outbox, in order, as far as they go.

@@ -15,7 +15,7 @@ const (
 	// bulkBytes is how many bytes of payload a push must be allowed to have for that.
 	bulkBytes = 4 << 20
 	// freezeWindow is how many ordinals a statement looks through at least.
-	freezeWindow = 1000
+	freezeWindow = 250
 )
 
 // outboxKeyIndex is the definition of that index.
@@ -38,8 +38,11 @@ func (f *freezing) bulk() (bool, error) {
 }
 
 // rows moves the dirty rows, group by group, into the outbox until a bound is met.
-func (f *freezing) rows() error {
+func (f *freezing) rows() (err error) {
 	c := f.db.conn
+	if f.ordered, err = f.db.hasOrder(); err != nil {
+		return err
+	}
 	if err := c.freezeFunctions(); err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 		return err
 	}
 	f.g, f.fenced, f.deletions = g, fence, deletions
-	next, move := g.next(deletions), g.move(deletions)
+	next, move := g.next(deletions, f.ordered), g.move(deletions)
 	for from := int64(math.MinInt64); !f.cut; {
 		more := false
 		if _, err := f.db.conn.one(next, func(s *sqlite3.Stmt) error {
@@ -112,6 +115,7 @@ func (f *freezing) group(g freezeGroup, deletions bool) error {
 		case last == math.MaxInt64:
 			return nil
 		}
+		f.looked += float64(last) - float64(from)
 		from = last + 1
 	}
 	return nil
