@@ -200,13 +200,14 @@ func (m *model) do(d *modelDevice, what string, fn func(context.Context) error) 
 func (m *model) judge(d *modelDevice, what string, err error, ended bool) {
 	m.log("%s: %s: %v", d.name, what, err)
 	var recovery *oversqlite.SourceRecoveryRequiredError
+	var mismatch *oversqlite.SourceSequenceMismatchError
 	var attach *oversqlite.AttachRequiredError
 	var rejected *oversqlite.PushRejectedError
 	var versions *oversqlite.PushConflictRetryExhaustedError
 	switch {
 	case err == nil:
 	case ended && (errors.Is(err, context.Canceled) || errors.Is(err, oversqlite.ErrClosed)):
-	case errors.As(err, &recovery):
+	case errors.As(err, &recovery), errors.As(err, &mismatch):
 		m.recover(d, err)
 	case errors.As(err, &versions) && !m.oracle:
 		// Versions of a server that has begun anew compare with nothing; the next call knows better.
