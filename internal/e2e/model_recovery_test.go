@@ -133,17 +133,3 @@ func (d *modelDevice) sourceNow() (source string) {
 	}
 	return source
 }
-
-// giveUp discards what was set aside, which in a history without memory is what the server has no parent for any more.
-func (m *model) giveUp(d *modelDevice) error {
-	rows, err := d.engine.Quarantined(m.ctx)
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	var ids []int64
-	for _, r := range rows {
-		m.log("%s: %s %v was set aside: %s", d.name, r.Table, r.Key, r.Message)
-		ids = append(ids, r.ID)
-	}
-	return d.engine.DiscardQuarantined(m.ctx, ids...)
-}

@@ -309,7 +309,6 @@ func (m *model) converge() {
 				// A server that begins anew and comes further than a device has pulled cannot be told from one that has
 				// gone on. For that there is Rebuild.
 				m.do(d, "rebuild at the end", func(ctx context.Context) error { _, err := d.engine.Rebuild(ctx); return err })
-				m.note(d, "what was set aside is given up", m.giveUp(d))
 			}
 			_, err := d.engine.Sync(m.ctx)
 			if round > 0 && m.oracle && err != nil {
