@@ -315,9 +315,8 @@ func (x explorer) checkStages(t *testing.T, reached map[string]bool) {
 	}
 }
 
-// TestRandomWalks goes where the enumeration, which counts only to one, does not.
-func TestRandomWalks(t *testing.T) {
-	t.Parallel()
+// walkSeed is the seed of what is random in a test: OVERSQLITE_SEED, or another one every time.
+func walkSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
 	if v := os.Getenv("OVERSQLITE_SEED"); v != "" {
 		if _, err := fmt.Sscan(v, &seed); err != nil {
@@ -325,6 +324,13 @@ func TestRandomWalks(t *testing.T) {
 		}
 	}
 	t.Logf("OVERSQLITE_SEED=%d", seed)
+	return seed
+}
+
+// TestRandomWalks goes where the enumeration, which counts only to one, does not.
+func TestRandomWalks(t *testing.T) {
+	t.Parallel()
+	seed := walkSeed(t)
 	for name, x := range explorers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -351,16 +357,15 @@ func TestRandomWalks(t *testing.T) {
 // the run ends all the same, or waits: every loop has a bound.
 func TestEveryRunEnds(t *testing.T) {
 	t.Parallel()
+	seed := walkSeed(t)
 	for name, x := range explorers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
 			r := rand.New(rand.NewPCG(seed, 2))
 			for range 3000 {
 				always := map[string]string{"timer": "due"}
-				for asked, answers := range x.answers {
-					always[asked] = answers[r.IntN(len(answers))]
+				for _, asked := range slices.Sorted(maps.Keys(x.answers)) {
+					always[asked] = x.answers[asked][r.IntN(len(x.answers[asked]))]
 				}
 				s := newStage(x.push, false, x.isolate)
 				s.tell(t, x.starts[r.IntN(len(x.starts))])

@@ -80,7 +80,6 @@ func (m *uploadMachine) proveRefusal(r *messages.PushRejectedError, answer *wire
 func (m *uploadMachine) refusalProved() {
 	q, why := &m.quarantine, m.refusedBy
 	m.refusedBy = nil
-	m.left += m.outbox.RowCount
 	m.emit(fxProgressed{})
 	switch {
 	case m.only != nil:
@@ -90,14 +89,22 @@ func (m *uploadMachine) refusalProved() {
 			m.refusesEverything(why)
 			return
 		}
-		m.expect(pushRequeueing, messages.RequeueOutbox{})
+		m.tryOtherwise()
 	case !q.search.refused(m.outbox.RowCount):
-		m.expect(pushRequeueing, messages.RequeueOutbox{})
+		m.tryOtherwise()
 	default:
 		m.expect(pushIsolating, messages.IsolateOutbox{Reason: local.Reason{
 			Code: why.Code, Message: why.Message, Origin: local.OriginServer, Attempts: q.search.refusals,
 		}})
 	}
+}
+
+// tryOtherwise puts a refused bundle back, in order to push its rows in other bundles. They are still to come, so that they
+// do not count as pushed; what is set aside does, or the run would go on for as long as the application writes what the
+// server refuses.
+func (m *uploadMachine) tryOtherwise() {
+	m.left += m.outbox.RowCount
+	m.expect(pushRequeueing, messages.RequeueOutbox{})
 }
 
 // finishRefused ends a run that was to find out about some intents.
@@ -121,6 +128,11 @@ func (m *uploadMachine) isolated(rows []local.SetAside) {
 	}
 	if q.doubt%maxDoubt == 0 && q.many && !q.second {
 		q.probe = 1
+	}
+	if m.left <= 0 && q.probe == 0 {
+		m.more = false
+		m.succeed()
+		return
 	}
 	m.settleNext()
 }
