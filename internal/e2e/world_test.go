@@ -29,8 +29,12 @@ type world struct {
 	url    string
 }
 
+// newWorld starts a server. What the test leaves open, its dialect, is OVERSQLITE_E2E_CONTRACT's to say.
 func newWorld(t testing.TB, cfg devserver.Config) *world {
 	t.Helper()
+	if cfg.Contract == "" {
+		cfg.Contract = wire.ContractName(os.Getenv("OVERSQLITE_E2E_CONTRACT"))
+	}
 	s, err := devserver.New(cfg)
 	if err != nil {
 		t.Fatal(err)
