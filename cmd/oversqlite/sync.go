@@ -70,11 +70,11 @@ func (s *attached) with(ctx context.Context, c *console, recover bool, fn func(e
 	if err := engine.Open(ctx); err != nil {
 		return err
 	}
-	p := follow(c, engine)
-	defer p.stop()
 	if err := s.attach(ctx, c, engine); err != nil {
 		return err
 	}
+	p := follow(c, engine)
+	defer p.stop()
 	return fn(engine, p.stop)
 }
 
@@ -163,7 +163,9 @@ func (s *attached) tables(k *known) (tables []oversqlite.Table, err error) {
 func (s *attached) attach(ctx context.Context, c *console, engine *oversqlite.Engine) error {
 	deadline := time.Now().Add(s.GiveUp)
 	for {
+		p := follow(c, engine)
 		result, err := engine.Attach(ctx, s.User)
+		p.stop() // what is said next must not run into it
 		if err != nil {
 			return err
 		}
