@@ -24,6 +24,8 @@ type conn struct {
 
 	canFreeze bool      // the functions of freezing are there
 	freezing  *freezing // what they serve; nil outside of a Freeze
+
+	sees map[*table]int64 // tables without blind deletions, as of a version of the database
 }
 
 // stmt returns the prepared statement for sql, preparing it on first use. It is reset and has no bindings. sql must
@@ -56,7 +58,7 @@ func (c *conn) close() (err error) {
 	defer recoverTo(&err) // what a panic left behind may panic again
 	c.forget()
 	err = c.raw.Close()
-	c.raw, c.broken, c.canFreeze = nil, false, false
+	c.raw, c.broken, c.canFreeze, c.sees = nil, false, false, nil
 	return err
 }
 

@@ -107,6 +107,9 @@ func (db *DB) write(ctx context.Context, op string, d durability, fn func() erro
 		return db.failCtx(ctx, op, err)
 	}
 	defer release()
+	if !keepsSight[op] { // as far as lastBlind knows
+		clear(db.conn.sees)
+	}
 	if d == durable {
 		// synchronous cannot change inside a transaction.
 		if err := db.conn.raw.Exec(`PRAGMA synchronous=FULL`); err != nil {

@@ -61,6 +61,21 @@ func randomEdits(t *rapid.T, tb testing.TB, db *DB, n int) {
 	}
 }
 
+// clearGraph deletes everything, in any order, with or without telling what it referred to.
+func clearGraph(t *rapid.T, tb testing.TB, db *DB) {
+	var statements []string
+	for _, table := range []string{"nodes", "xs", "ys", "roots"} {
+		for at := range 10 {
+			statements = append(statements, fmt.Sprintf(`DELETE FROM %s WHERE id = '%d'`, table, at))
+		}
+	}
+	inTx(tb, db, rapid.Permutation(statements).Draw(t, "order")...)
+	if rapid.Bool().Draw(t, "blind") {
+		inTx(tb, db, fmt.Sprintf(`DELETE FROM _sync_base_rows WHERE key_json IN ('{"id":"%d"}', '{"id":"%d"}')
+  AND (table_name, key_json) IN (SELECT table_name, key_json FROM _sync_dirty_rows WHERE op = 'DELETE')`, rapid.IntRange(0, 9).Draw(t, "one"), rapid.IntRange(0, 9).Draw(t, "other")))
+	}
+}
+
 // graphServer is a model of a server: rows by table and key, and deferred foreign keys checked at the end of a bundle.
 type graphServer map[string]map[string]any
 
@@ -106,6 +121,9 @@ func TestFreezeCutsWhereNoForeignKeyBreaks(t *testing.T) {
 		server := graphServer{}
 		for range rapid.IntRange(1, 3).Draw(rt, "pushes") {
 			randomEdits(rt, t, db, rapid.IntRange(1, 12).Draw(rt, "edits"))
+			if rapid.IntRange(0, 2).Draw(rt, "clear") == 0 {
+				clearGraph(rt, t, db)
+			}
 			if rapid.Bool().Draw(rt, "settle") {
 				settle(t, db, 0)
 			}
@@ -128,6 +146,9 @@ func TestFreezeCutsWhereNoForeignKeyBreaks(t *testing.T) {
 				}
 				server.apply(rt, sent(t, db))
 				commit(t, db)
+				if more && rapid.IntRange(0, 3).Draw(rt, "meanwhile") == 0 {
+					clearGraph(rt, t, db)
+				}
 			}
 			if left := dirty(t, db); len(left) > 0 {
 				rt.Fatalf("left dirty: %v", left)

@@ -95,7 +95,7 @@ func (f *freezing) take(column []sqlite3.Value) (goes bool, err error) {
 		f.cut = true
 		return false, nil
 	}
-	if err := f.pass(f.fenced, t, ordinal, values); err != nil {
+	if err := f.pass(t, key, ordinal, values); err != nil {
 		return false, err
 	}
 	if err := f.hash.Add(&r.row); err != nil {

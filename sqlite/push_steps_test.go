@@ -15,7 +15,7 @@ const stepsDDL = `
 CREATE TABLE items (id TEXT PRIMARY KEY NOT NULL, v TEXT);
 CREATE TABLE lists (id TEXT PRIMARY KEY NOT NULL, v TEXT);
 CREATE TABLE entries (id TEXT PRIMARY KEY NOT NULL, v TEXT, list TEXT REFERENCES lists(id));
-CREATE TABLE nodes (id TEXT PRIMARY KEY NOT NULL, v TEXT, parent TEXT REFERENCES nodes(id));`
+CREATE TABLE nodes (id TEXT PRIMARY KEY NOT NULL, v TEXT, parent TEXT REFERENCES nodes(id) DEFERRABLE INITIALLY DEFERRED);`
 
 // TestPushInPiecesIsLinear: what a row of a push costs does not depend on how many others wait with it, whatever was done
 // to them. It is counted in steps of SQLite's machine, over everything that a push does with the database.
@@ -41,6 +41,8 @@ func TestPushInPiecesIsLinear(t *testing.T) {
 		"with children": {edit: []string{`INSERT INTO lists VALUES ('l' || ?1, 'v')`, `INSERT INTO entries VALUES ('e' || ?1, 'v', 'l' || ?1)`}},
 		"behind deletions": {before: []string{`INSERT INTO items VALUES ('i' || ?1, 'v')`}, edit: []string{
 			`DELETE FROM items WHERE id = 'i' || ?1`, `INSERT INTO lists VALUES ('l' || ?1, 'v')`}},
+		"deleted chains": {before: []string{`INSERT INTO nodes VALUES ('n' || ?1, 'v', CASE WHEN ?1 % 16 < 15 THEN 'n' || (?1 + 1) END)`},
+			edit: []string{`DELETE FROM nodes WHERE id = 'n' || ?1`}},
 		"tree": {edit: []string{`INSERT INTO nodes VALUES ('n' || ?1, 'v', CASE WHEN ?1 > 0 THEN 'n' || (?1 / 2) END)`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -222,6 +222,7 @@ ORDER BY d.key_json`, func(s *sqlite3.Stmt) error {
 
 // unquarantine makes a change in quarantine a dirty row again, in its old place if that is free.
 func (db *DB) unquarantine(id int64) error {
+	clear(db.conn.sees)
 	if err := db.conn.run(`INSERT INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
 SELECT schema_name, table_name, key_json, op, base_row_version, payload, `+formerOrdinal+` FROM _sync_quarantine q WHERE id = ?`, id); err != nil {
 		return err

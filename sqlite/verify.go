@@ -103,6 +103,15 @@ func (db *DB) Verify(ctx context.Context) error {
 				return err
 			}
 		}
+		for t := range db.conn.sees {
+			if last, err := db.lastBlind(t); err != nil {
+				return err
+			} else if found, err := db.findBlind(t); err != nil {
+				return err
+			} else if found != last {
+				wrong = append(wrong, fmt.Errorf("%s: a deletion without its base row that is not known", t.Name))
+			}
+		}
 		if len(wrong) == 0 {
 			return nil
 		}
