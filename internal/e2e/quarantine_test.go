@@ -148,8 +148,8 @@ func manyParents(t testing.TB, e *oversqlite.Engine, n int, poisoned ...int) {
 // push, wherever the row is and however the server refuses it.
 func TestOnePoisonedRowAmongTenThousand(t *testing.T) {
 	const n, most = 10_000, 150
-	if testing.Short() {
-		t.Skip("pushes 10,000 rows three times")
+	if testing.Short() || raceEnabled {
+		t.Skip("pushes 10,000 rows three times; the others push fewer the same way")
 	}
 	plain := func() int64 {
 		w := pickyWorld(t, "")
