@@ -39,13 +39,14 @@ PRAGMA journal_size_limit = 4194304;
 
 // App returns the application's connections. Writes over any of them are captured. Foreign keys are enforced,
 // transactions begin IMMEDIATE, and a lock that the engine holds is waited for, up to a minute. No connection is
-// opened before the first use, and unused ones are closed after a while. It is closed by Close.
+// opened before the first use, and unused ones are closed after a while. It is closed by Close. The commit hook of
+// every connection is the engine's.
 func (db *DB) App() *sql.DB { return db.pools().app }
 
 // pools makes the application's connection pools on first use: an engine that only syncs has none.
 func (db *DB) pools() *appPools {
 	db.poolsOnce.Do(func() {
-		pools := &appPools{app: db.pool(""), write: db.pool(writePragmas)}
+		pools := &appPools{app: db.pool("", nil), write: db.pool(writePragmas, func() bool { return db.mayCommit })}
 		pools.app.SetMaxIdleConns(appIdleConns)
 		pools.write.SetMaxOpenConns(1)
 		db.appPools.Store(pools)
@@ -63,8 +64,10 @@ type appPools struct{ app, write *sql.DB }
 
 func (p *appPools) close() error { return errors.Join(p.app.Close(), p.write.Close()) }
 
-func (db *DB) pool(pragmas string) *sql.DB {
+// pool makes a pool of connections that announce what they commit, if mayCommit allows it; nil: it does.
+func (db *DB) pool(pragmas string, mayCommit func() bool) *sql.DB {
 	pool, err := sqlitedriver.Open(fileURI(db.owner.path, "_txlock=immediate"), func(c *sqlite3.Conn) error {
+		db.watchCommits(c, mayCommit)
 		return c.Exec(appPragmas + pragmas + `PRAGMA synchronous = ` + db.cfg.Synchronous)
 	})
 	if err != nil { // a name of ours that does not parse
@@ -105,14 +108,6 @@ func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) 
 	}
 	defer func() { _ = c.Close() }()
 
-	// When the context of a single statement ends, SQLite rolls the whole transaction back, and what fn executes after
-	// that would be committed statement by statement. So nothing may commit on this connection but the commit below.
-	committing := false
-	if err := withRaw(c, func(raw *sqlite3.Conn) { raw.CommitHook(func() bool { return committing }) }); err != nil {
-		return db.failCtx(ctx, "write", err)
-	}
-	defer func() { _ = withRaw(c, func(raw *sqlite3.Conn) { raw.CommitHook(nil) }) }()
-
 	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return db.failCtx(ctx, "write", err)
@@ -130,7 +125,10 @@ func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) 
 		return err
 	}
 	failpoint.At(failpoint.BeforeCommit, "write")
-	committing = true
+	// When the context of a single statement ends, SQLite rolls the whole transaction back, and what fn executes after
+	// that would be committed statement by statement. So nothing may commit on this connection but this.
+	db.mayCommit = true
+	defer func() { db.mayCommit = false }()
 	if err := tx.Commit(); err != nil {
 		_ = tx.Rollback()
 		if ctx.Err() != nil {
@@ -143,13 +141,6 @@ func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) 
 }
 
 var errLostTransaction = errors.New("sqlite: the transaction was ended by something else than Write: a statement that was cancelled, or fn itself")
-
-func withRaw(c *sql.Conn, fn func(*sqlite3.Conn)) error {
-	return c.Raw(func(dc any) error {
-		fn(dc.(sqlitedriver.Conn).Raw())
-		return nil
-	})
-}
 
 // brokenConnector makes a pool that answers every use with the same error.
 type brokenConnector struct{ err error }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -195,6 +196,22 @@ func (c *conn) transact(ctx context.Context, fn func() error) (err error) {
 	defer t.End(&err) // commits or rolls back; runs before the recover above and panics on
 	err = fn()
 	return err
+}
+
+// tryLock takes the right to write and gives it back, or fails with BUSY at once.
+func (c *conn) tryLock(ctx context.Context, patience time.Duration) (err error) {
+	old := c.raw.SetInterrupt(ctx)
+	defer c.raw.SetInterrupt(old)
+	defer c.catch(&err)
+	if err := c.raw.BusyTimeout(0); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.raw.BusyTimeout(patience)) }()
+	t, err := c.raw.BeginImmediate()
+	if err != nil {
+		return err
+	}
+	return t.Rollback()
 }
 
 // view runs fn in one read transaction.

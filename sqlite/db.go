@@ -22,6 +22,14 @@ type Config struct {
 	// BusyTimeout is how long a transaction of ours waits for one of the application's. Defaults to 10 s.
 	BusyTimeout time.Duration
 	Logger      *zap.Logger // nil: silent
+	// Committed, unless nil, is called for every transaction that the application commits over App or Write, and by a
+	// State that came too early for one. It is a wake-up, no more: once State has been read after the last call, nothing
+	// that was committed has been missed. The transaction is not visible yet when it is called, and may fail even now; one
+	// that found nothing to change is told of, too.
+	//
+	// It runs inside SQLite, on the goroutine that commits or reads the state, at times on several at once: it must not
+	// block, panic, or call anything of this package. It is not called any more once Close has returned.
+	Committed func()
 }
 
 // TableConfig names a managed table and its sync key.
@@ -48,6 +56,9 @@ type DB struct {
 
 	// gate serialises our transactions with those of Write. Capacity 1; a token in it is the right to write.
 	gate chan struct{}
+	// mayCommit lets the connection of Write commit. It belongs to whoever is in the gate.
+	mayCommit bool
+	commits   commits
 
 	life      *life
 	closeOnce sync.Once

@@ -33,10 +33,23 @@ func (db *DB) TableSpecs() []wire.TableSpec {
 }
 
 // State reads everything durable that decisions rest on, as of one moment. Its cost depends on the number of dirty
-// rows (it counts index entries), not on that of synced rows.
-func (db *DB) State(ctx context.Context) (local.State, error) {
-	var st local.State
-	err := db.read(ctx, "read the state", func() (err error) {
+// rows (it counts index entries), not on that of synced rows. It waits for nobody: when a transaction of the application's
+// was about to commit and is perhaps not among what it read, it calls Config.Committed, for somebody to read again.
+func (db *DB) State(ctx context.Context) (st local.State, err error) {
+	const op = "read the state"
+	release, err := db.hold(ctx)
+	if err != nil {
+		return st, db.failCtx(ctx, op, err)
+	}
+	defer release()
+	all, err := db.overtaken(ctx)
+	if err != nil {
+		return st, db.failCtx(ctx, op, err)
+	}
+	if !all {
+		defer db.signal()
+	}
+	err = db.read(ctx, op, func() error {
 		st, err = db.state()
 		return err
 	})
