@@ -22,7 +22,8 @@ const (
 // server has written all of it, so it is generous.
 const DefaultIdleTimeout = 2 * time.Minute
 
-// DefaultWatchSilence is how long a watch stream may be silent. Servers send a heartbeat every 25 s.
+// DefaultWatchSilence is how long a watch stream may be silent. Servers send a heartbeat every 25 s: this is twice that, and
+// what a slow network may add.
 const DefaultWatchSilence = time.Minute
 
 // Config says where the server is and how to reach it.

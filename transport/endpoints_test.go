@@ -150,7 +150,7 @@ func exchanges() map[string]exchange {
 					return err
 				}
 				defer stream.Close()
-				got, err := stream.Next(ctx)
+				got, err := nextEvent(ctx, stream)
 				return expect(err, got.BundleSeq == 13)
 			},
 		},

@@ -18,50 +18,65 @@ var (
 )
 
 // sseReader parses server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) as far as the
-// protocol uses them: names and data, no ids, no retry. It holds at most one event.
+// protocol uses them: names, data and comments, no ids, no retry. It holds at most one event.
 type sseReader struct {
 	r     *bufio.Reader
 	line  []byte // reused
-	data  []byte // reused
 	begun bool   // a first line has been read: no byte order mark any more
 	cr    bool   // the last line ended with CR: a LF that follows belongs to it
+
+	// Of the event whose lines are being read.
+	size    int // of its lines so far
+	name    string
+	data    []byte // reused
+	hasData bool
+}
+
+// sseBlock is what arrives: an event that has data lines or a name, or a comment between events.
+type sseBlock struct {
+	comment bool
+	name    string
+	data    []byte // valid until the next block is asked for
 }
 
 func newSSEReader(r io.Reader) *sseReader {
 	return &sseReader{r: bufio.NewReaderSize(r, 4<<10)}
 }
 
-// next returns the name and the data of the next event that has data lines or a name. The data is valid until the
-// next call. An event that the end of the stream leaves unterminated is discarded; the end is io.EOF.
-func (s *sseReader) next() (name string, data []byte, err error) {
-	var size int
-	hasData := false
-	s.data = s.data[:0]
+// next returns what arrives next. A comment is returned as soon as its line is complete, for a server need not send an
+// empty line after it; one in the middle of an event is passed over. An event that the end of the stream leaves
+// unterminated is discarded; the end is io.EOF.
+func (s *sseReader) next() (sseBlock, error) {
 	for {
 		line, err := s.readLine()
 		if err != nil {
-			return "", nil, err
+			return sseBlock{}, err
 		}
-		if size += len(line) + 1; size > maxEventBytes {
-			return "", nil, errEventTooLong
+		if s.size += len(line) + 1; s.size > maxEventBytes {
+			return sseBlock{}, errEventTooLong
 		}
 		if len(line) == 0 {
-			if hasData || name != "" {
-				return name, s.data, nil
+			block, complete := sseBlock{name: s.name, data: s.data}, s.hasData || s.name != ""
+			s.size, s.name, s.data, s.hasData = 0, "", s.data[:0], false
+			if complete {
+				return block, nil
 			}
-			size = 0
 			continue
 		}
 		field, value := splitField(line)
 		switch string(field) {
+		case "":
+			if s.name == "" && !s.hasData {
+				return sseBlock{comment: true}, nil
+			}
 		case "event":
-			name = string(value)
+			s.name = string(value)
 		case "data":
-			if hasData {
+			if s.hasData {
 				s.data = append(s.data, '\n')
 			}
 			s.data = append(s.data, value...)
-			hasData = true
+			s.hasData = true
 		}
 	}
 }

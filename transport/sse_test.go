@@ -11,15 +11,22 @@ import (
 
 type namedEvent struct{ name, data string }
 
+// aComment stands for a comment between events.
+var aComment = namedEvent{name: ": a comment"}
+
 // all parses a whole stream.
 func all(r io.Reader) (events []namedEvent, err error) {
 	s := newSSEReader(r)
 	for {
-		name, data, err := s.next()
+		b, err := s.next()
 		if err != nil {
 			return events, err
 		}
-		events = append(events, namedEvent{name, string(data)})
+		if b.comment {
+			events = append(events, aComment)
+			continue
+		}
+		events = append(events, namedEvent{b.name, string(b.data)})
 	}
 }
 
@@ -36,7 +43,9 @@ func TestSSE(t *testing.T) {
 		"data: \xEF\xBB\xBFa\n\n":          {{"", "\xEF\xBB\xBFa"}},
 		"event: x\ndata: a\ndata: b\n\n":   {{"x", "a\nb"}},
 		"event: x\nevent: y\n\n":           {{"y", ""}},
-		": c\n\nid: 7\nretry: 1\n\n":       nil,
+		": c\n\nid: 7\nretry: 1\n\n":       {aComment},
+		":\n:\n: c\ndata: a\n\n:":          {aComment, aComment, aComment, {"", "a"}},
+		"event: x\n: c\n\n: c\r\n":         {{"x", ""}, aComment},
 		"data: a\n: c\ndata\nxdata: b\n\n": {{"", "a\n"}},
 		"event: x\n\ndata: a\n\n":          {{"x", ""}, {"", "a"}},
 		"data: lost":                       nil,
@@ -68,6 +77,10 @@ func byTheBook(stream string) (events []namedEvent) {
 				events = append(events, namedEvent{name, strings.Join(data, "\n")})
 			}
 			name, data = "", nil
+		case field == "":
+			if name == "" && len(data) == 0 {
+				events = append(events, aComment)
+			}
 		case field == "event":
 			name = value
 		case field == "data":

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -13,8 +14,11 @@ import (
 	"github.com/oversqlite/oversqlite/wire"
 )
 
-// ErrStreamClosed is what Next answers on a stream that was closed.
-var ErrStreamClosed = errors.New("oversqlite: the watch stream is closed")
+// What Next answers on a stream that was closed here, and on one that the server ended; the latter is an io.EOF.
+var (
+	ErrStreamClosed = errors.New("oversqlite: the watch stream is closed")
+	ErrStreamEnded  = fmt.Errorf("oversqlite: the server ended the watch stream: %w", io.EOF)
+)
 
 // errNextEnded is the cause with which a stream ends because the context of a Next ended.
 var errNextEnded = errors.New("the wait for an event was given up")
@@ -96,33 +100,35 @@ func eventStream(resp *http.Response) bool {
 	return err == nil && media == "text/event-stream"
 }
 
-// Next waits for the next change. It is a hint to pull, never data. When ctx ends first, the stream ends with it.
+// Next waits for what comes next: a change, which is a hint to pull and never data, or a heartbeat, which is the comment by
+// which a server shows that it is there; then beat is set and event is nothing. When ctx ends first, the stream ends with
+// it.
 //
-// The error is io.EOF when the server ended the stream, a *NetworkError when it broke or was silent for too long, a
-// *wire.ProtocolError when what arrived is no event, ErrStreamClosed after Close. Every error is final for the
+// The error is ErrStreamEnded when the server ended the stream, a *NetworkError when it broke or was silent for too long,
+// a *wire.ProtocolError when what arrived is no event, ErrStreamClosed after Close. Every error is final for the
 // stream; later calls return it again. Not safe for concurrent use, except with Close.
-func (s *Stream) Next(ctx context.Context) (wire.WatchEvent, error) {
+func (s *Stream) Next(ctx context.Context) (event wire.WatchEvent, beat bool, err error) {
 	if s.err != nil {
-		return wire.WatchEvent{}, s.err
+		return wire.WatchEvent{}, false, s.err
 	}
 	if s.closed.Load() {
-		return wire.WatchEvent{}, ErrStreamClosed // what is still buffered was not asked for in time
+		return wire.WatchEvent{}, false, ErrStreamClosed // what is still buffered was not asked for in time
 	}
 	stop := context.AfterFunc(ctx, func() { s.end(errNextEnded) })
 	defer stop()
 	for {
-		name, data, err := s.sse.next()
-		if err != nil {
-			return wire.WatchEvent{}, s.fail(s.cause(ctx, err))
+		block, err := s.sse.next()
+		switch {
+		case err != nil:
+			return wire.WatchEvent{}, false, s.fail(s.cause(ctx, err))
+		case block.comment:
+			return wire.WatchEvent{}, true, nil
+		case block.name == "bundle":
+			if event, err = wire.DecodeWatchEvent(block.data); err != nil {
+				return wire.WatchEvent{}, false, s.fail(err)
+			}
+			return event, false, nil
 		}
-		if name != "bundle" {
-			continue
-		}
-		event, err := wire.DecodeWatchEvent(data)
-		if err != nil {
-			return wire.WatchEvent{}, s.fail(err)
-		}
-		return event, nil
 	}
 }
 
@@ -136,7 +142,7 @@ func (s *Stream) cause(ctx context.Context, err error) error {
 	case errors.Is(err, errLineTooLong), errors.Is(err, errEventTooLong):
 		return &wire.ProtocolError{Operation: OpWatch, Reason: err.Error()}
 	case errors.Is(err, io.EOF):
-		return io.EOF
+		return ErrStreamEnded
 	default:
 		return failed(ctx, s.life, OpWatch, s.at, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/oversqlite/oversqlite/wire"
 )
 
 // streamServer answers a watch with a stream whose other end it hands out. Nothing is compressed or buffered.
@@ -37,6 +39,15 @@ func openedStream(t *testing.T, adjust ...func(*Config)) (*Stream, *io.PipeWrite
 	return stream, w
 }
 
+// nextEvent waits for the next change and passes over heartbeats.
+func nextEvent(ctx context.Context, s *Stream) (wire.WatchEvent, error) {
+	for {
+		if event, beat, err := s.Next(ctx); err != nil || !beat {
+			return event, err
+		}
+	}
+}
+
 const thirteen = "event: bundle\ndata: {\"bundle_seq\":13,\"source_id\":\"device-a\",\"source_bundle_id\":7}\n\n"
 
 func TestStreamDeliversEvents(t *testing.T) {
@@ -47,15 +58,38 @@ func TestStreamDeliversEvents(t *testing.T) {
 			_, _ = io.WriteString(w, ": heartbeat\n\nevent: other\ndata: {\n\n"+thirteen)
 			_ = w.Close()
 		}()
-		event, err := stream.Next(t.Context())
+		event, err := nextEvent(t.Context(), stream)
 		if err != nil || event.BundleSeq != 13 || event.SourceID != "device-a" || event.SourceBundleID != 7 {
 			t.Errorf("%+v, %v", event, err)
 		}
 		for range 2 {
-			if _, err := stream.Next(t.Context()); !errors.Is(err, io.EOF) || Classify(err).Class != Transient {
+			if _, err := nextEvent(t.Context(), stream); !errors.Is(err, ErrStreamEnded) || !errors.Is(err, io.EOF) || Classify(err).Class != Transient {
 				t.Errorf("after the end: %v", err)
 			}
 		}
+	})
+}
+
+// A heartbeat is told, so that whoever waits has a clock without a timer; unknown events are not.
+func TestStreamDeliversHeartbeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stream, w := openedStream(t)
+		go func() {
+			_, _ = io.WriteString(w, ": heartbeat\n\nevent: other\n: not one\ndata: {\n\n: another\n")
+			time.Sleep(25 * time.Second)
+			_, _ = io.WriteString(w, "\n"+thirteen)
+		}()
+		start := time.Now()
+		for i := range 2 {
+			if event, beat, err := stream.Next(t.Context()); !beat || err != nil || event != (wire.WatchEvent{}) || time.Since(start) != 0 {
+				t.Errorf("heartbeat %d: %+v, %v, %v after %v", i, event, beat, err, time.Since(start))
+			}
+		}
+		if event, beat, err := stream.Next(t.Context()); beat || err != nil || event.BundleSeq != 13 {
+			t.Errorf("%+v, %v, %v", event, beat, err)
+		}
+		_ = stream.Close()
 	})
 }
 
@@ -84,12 +118,12 @@ func TestK16_AnUnreadStreamHoldsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-flooded
-		if _, err := stream.Next(t.Context()); err != nil {
+		if _, err := nextEvent(t.Context(), stream); err != nil {
 			t.Fatal(err)
 		}
 		_ = stream.Close()
 		_ = stream.Close()
-		if _, err := stream.Next(t.Context()); !errors.Is(err, ErrStreamClosed) || Classify(err).Class != Canceled {
+		if _, err := nextEvent(t.Context(), stream); !errors.Is(err, ErrStreamClosed) || Classify(err).Class != Canceled {
 			t.Errorf("after Close: %v", err)
 		}
 	}
@@ -109,7 +143,7 @@ func TestK17_TheTotalTimeoutDoesNotCutTheStream(t *testing.T) {
 			_, _ = io.WriteString(w, thirteen)
 		}()
 		start := time.Now()
-		if _, err := stream.Next(t.Context()); err != nil {
+		if _, err := nextEvent(t.Context(), stream); err != nil {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		_ = stream.Close()
@@ -125,7 +159,7 @@ func TestSilentStreamIsGivenUp(t *testing.T) {
 			_, _ = io.WriteString(w, ": heartbeat\n\n")
 		}()
 		start := time.Now()
-		_, err := stream.Next(t.Context())
+		_, err := nextEvent(t.Context(), stream)
 		var network *NetworkError
 		if !errors.As(err, &network) || !network.Timeout || Classify(err).Class != Transient {
 			t.Errorf("%v", err)
@@ -143,7 +177,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 2 {
-			if _, err := stream.Next(ctx); Classify(err).Class != Canceled {
+			if _, err := nextEvent(ctx, stream); Classify(err).Class != Canceled {
 				t.Errorf("%v", err)
 			}
 		}
@@ -156,7 +190,7 @@ func TestCloseEndsNext(t *testing.T) {
 		stream, _ := openedStream(t)
 		done := make(chan error)
 		go func() {
-			_, err := stream.Next(t.Context())
+			_, err := nextEvent(t.Context(), stream)
 			done <- err
 		}()
 		synctest.Wait()
@@ -179,7 +213,7 @@ func TestContextOfWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() { _, _ = io.WriteString(w, thirteen) }()
-		if _, err := stream.Next(t.Context()); err != nil {
+		if _, err := nextEvent(t.Context(), stream); err != nil {
 			t.Errorf("the stream ended with the context of its opening: %v", err)
 		}
 		_ = stream.Close()
@@ -226,7 +260,7 @@ func TestBrokenStreams(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if _, err := stream.Next(t.Context()); Classify(err).Class != c.class {
+		if _, err := nextEvent(t.Context(), stream); Classify(err).Class != c.class {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -67,9 +67,15 @@ func TestWatchEvents(t *testing.T) {
 		defer stream.Close()
 		events := []object{}
 		for {
-			var e wire.WatchEvent
-			if e, err = stream.Next(t.Context()); err != nil {
+			var (
+				e    wire.WatchEvent
+				beat bool
+			)
+			if e, beat, err = stream.Next(t.Context()); err != nil {
 				break
+			}
+			if beat {
+				continue
 			}
 			events = append(events, object{"bundle_seq": e.BundleSeq, "source_id": e.SourceID, "source_bundle_id": e.SourceBundleID})
 		}
