@@ -21,11 +21,22 @@ type (
 	// evCancelRun ends a run.
 	evCancelRun struct{ run messages.RunID }
 
+	// evWatch and evUnwatch begin and end a watch.
+	evWatch   struct{ messages.Watch }
+	evUnwatch struct{}
+
 	// evAnswer is what the writer or the worker answered.
 	evAnswer struct {
 		ref    uint64
 		result any
 		err    error
+	}
+	// evStreamOpened is a watch that the server has taken; it goes on.
+	evStreamOpened struct{ ref uint64 }
+	// evStreamed is what a watch that goes on has brought.
+	evStreamed struct {
+		ref uint64
+		streamed
 	}
 	// evFailure is a request that may succeed later.
 	evFailure struct {
@@ -52,7 +63,11 @@ func (evStartPush) event()     {}
 func (evStartPull) event()     {}
 func (evStartSnapshot) event() {}
 func (evCancelRun) event()     {}
+func (evWatch) event()         {}
+func (evUnwatch) event()       {}
 func (evAnswer) event()        {}
+func (evStreamOpened) event()  {}
+func (evStreamed) event()      {}
 func (evFailure) event()       {}
 func (evBroken) event()        {}
 func (evWaitOver) event()      {}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -24,6 +25,11 @@ type fakeServer struct {
 	commitPush     func(context.Context) (wire.BundleMeta, error)
 	deletePush     func(context.Context, string) error
 	createSnapshot func(context.Context) (wire.SnapshotSession, error)
+	watch          func(ctx context.Context, source string, after int64) (*transport.Stream, error)
+}
+
+func (s *fakeServer) Watch(ctx context.Context, source string, after int64) (*transport.Stream, error) {
+	return s.watch(ctx, source, after)
 }
 
 func (s *fakeServer) CreateSnapshot(ctx context.Context, _ wire.Contract, _ string, _ *wire.SourceReplacement) (wire.SnapshotSession, error) {

@@ -15,15 +15,22 @@ import (
 // supervisor, the session, learns it and ends the run; a restart begins with a machine that knows nothing.
 type owner struct {
 	requester
-	machine machine
-	writer  *actor.PID
-	session *actor.PID
-	upload  bool
+	machine  machine
+	writer   *actor.PID
+	session  *actor.PID
+	upload   bool
+	announce func(actor.Context, messages.Waiting) // tells the session that this owner waits
 
 	run     messages.RunID     // the last one
 	waits   bool               // a wait was reported and is not over
 	told    uint64             // ref of the last command
 	release context.CancelFunc // interrupts it
+}
+
+func newOwner(cfg ownerConfig, m machine) *owner {
+	o := &owner{requester: newRequester(cfg.network, cfg.retry), machine: m, writer: cfg.writer}
+	o.announce = o.waiting
+	return o
 }
 
 // incarnations keeps the refs of an owner's incarnations apart: answers to one that was restarted must not be taken
@@ -104,9 +111,7 @@ func (o *owner) carryOut(c actor.Context, e effect) event {
 		if exhausted != nil {
 			return evExhausted{ref: e.ref, err: exhausted}
 		}
-		waiting.Run, waiting.Upload = o.run, o.upload
-		o.waits = true
-		c.Send(o.session, waiting)
+		o.announce(c, waiting)
 	case fxAbandon:
 		o.abandonAll()
 		o.resumed(c)
@@ -118,6 +123,13 @@ func (o *owner) carryOut(c actor.Context, e effect) event {
 		c.Send(o.session, e.message)
 	}
 	return nil
+}
+
+// waiting tells that a wait has begun.
+func (o *owner) waiting(c actor.Context, w messages.Waiting) {
+	w.Run, w.Upload = o.run, o.upload
+	o.waits = true
+	c.Send(o.session, w)
 }
 
 // resumed tells that a wait is over.

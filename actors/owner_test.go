@@ -359,7 +359,7 @@ func TestAMachineThatPanicsIsReplaced(t *testing.T) {
 		r := newRig(t, func(cfg ownerConfig) *actor.Props {
 			first := true
 			return propsOf(cfg.log, func() actor.Actor {
-				o := &owner{requester: newRequester(cfg.network, cfg.retry), machine: newPullMachine(cfg.limits, false, firstRef()), writer: cfg.writer}
+				o := newOwner(cfg, newPullMachine(cfg.limits, false, firstRef()))
 				if first {
 					first = false
 					o.machine = faultyMachine{}

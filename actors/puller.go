@@ -6,10 +6,6 @@ import "github.com/asynkron/protoactor-go/actor"
 // parent.
 func pullerProps(cfg ownerConfig) *actor.Props {
 	return propsOf(cfg.log, func() actor.Actor {
-		return &owner{
-			requester: newRequester(cfg.network, cfg.retry),
-			machine:   newPullMachine(cfg.limits, cfg.strict, firstRef()),
-			writer:    cfg.writer,
-		}
+		return newOwner(cfg, newPullMachine(cfg.limits, cfg.strict, firstRef()))
 	})
 }

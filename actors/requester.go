@@ -25,6 +25,7 @@ const (
 type requester struct {
 	network *network
 	retries *retries
+	leaf    func(*network) *actor.Props // of the worker
 
 	system *actor.ActorSystem
 	self   *actor.PID
@@ -44,7 +45,7 @@ type requester struct {
 }
 
 func newRequester(n *network, cfg RetryConfig) requester {
-	return requester{network: n, retries: newRetries(cfg)}
+	return requester{network: n, retries: newRetries(cfg), leaf: workerProps}
 }
 
 // timerDue tells an owner that a wait is over.
@@ -80,7 +81,7 @@ func (r *requester) end() {
 func (r *requester) request(c actor.Context, ref uint64, req request) {
 	r.abandon()
 	if r.worker == nil {
-		r.worker = c.Spawn(workerProps(r.network))
+		r.worker = c.Spawn(r.leaf(r.network))
 	}
 	r.restart()
 	ctx, cancel := context.WithCancel(r.base)

@@ -21,6 +21,7 @@ type endpoints interface {
 	CreateSnapshot(ctx context.Context, k wire.Contract, sourceID string, replacement *wire.SourceReplacement) (wire.SnapshotSession, error)
 	SnapshotPage(ctx context.Context, k wire.Contract, sourceID string, r wire.SnapshotPageRequest) (wire.SnapshotPage, error)
 	DeleteSnapshot(ctx context.Context, sourceID, snapshotID string) error
+	Watch(ctx context.Context, sourceID string, after int64) (*transport.Stream, error)
 }
 
 var _ endpoints = (*transport.Client)(nil)
@@ -94,6 +95,12 @@ type (
 		call
 		snapshotID string
 	}
+	// watchRequest opens the stream of changes and follows it. It is for a stream worker, has no answer but the error that
+	// ends it, and is told of by streamOpened and streamed meanwhile.
+	watchRequest struct {
+		source string // source id
+		after  int64
+	}
 	// resolveRequest asks the application's resolver and answers []local.Resolution, one for each conflict.
 	resolveRequest struct{ conflicts []local.Conflict }
 )
@@ -109,4 +116,5 @@ func (pullRequest) operation() string           { return transport.OpPull }
 func (createSnapshotRequest) operation() string { return transport.OpCreateSnapshot }
 func (snapshotPageRequest) operation() string   { return transport.OpSnapshotPage }
 func (deleteSnapshotRequest) operation() string { return transport.OpDeleteSnapshot }
+func (watchRequest) operation() string          { return transport.OpWatch }
 func (resolveRequest) operation() string        { return "resolve conflicts" }

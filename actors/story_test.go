@@ -27,7 +27,7 @@ import (
 
 func TestStories(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/pu*.txt") // push…, pull…
+	files, err := filepath.Glob("testdata/[pw]*.txt") // push…, pull…, watch
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no stories: %v", err)
 	}
@@ -75,7 +75,7 @@ func replayStories(t *testing.T, file string, text []byte) []byte {
 		line := lines.Text()
 		switch {
 		case strings.HasPrefix(line, "== "):
-			s = newStage(strings.HasPrefix(filepath.Base(file), "push"), strings.Contains(line, "(strict)"), strings.Contains(line, "(isolate)"))
+			s = newStageOf(file, line)
 		case strings.HasPrefix(line, "> "):
 		case line == "", strings.HasPrefix(line, "#"):
 		default:
@@ -95,8 +95,23 @@ func replayStories(t *testing.T, file string, text []byte) []byte {
 type stage struct {
 	machine machine
 	flow    *flow
-	push    *uploadMachine // nil: a pull machine
+	push    *uploadMachine // these three: the one machine, by its kind
 	pull    *pullMachine
+	watch   *watchMachine
+}
+
+// newStageOf makes the machine that a story is about.
+func newStageOf(file, title string) *stage {
+	kind := filepath.Base(file)
+	if strings.HasPrefix(kind, "watch") {
+		return newWatchStage()
+	}
+	return newStage(strings.HasPrefix(kind, "push"), strings.Contains(title, "(strict)"), strings.Contains(title, "(isolate)"))
+}
+
+func newWatchStage() *stage {
+	m := newWatchMachine(0)
+	return &stage{machine: m, flow: &m.flow, watch: m}
 }
 
 func newStage(push, strict, isolate bool) *stage {
@@ -173,6 +188,15 @@ func (s *stage) event(line string) event {
 		return evStartSnapshot{messages.Snapshot{Run: run, Link: link, OneShot: oneShot}}
 	case "cancel":
 		return evCancelRun{run: run}
+
+	case "watch":
+		return evWatch{messages.Watch{Epoch: uint64(a.int("epoch", 1))}}
+	case "unwatch":
+		return evUnwatch{}
+	case "opened":
+		return evStreamOpened{ref: s.flow.ref}
+	case "streamed":
+		return evStreamed{ref: s.flow.ref, streamed: streamed{seq: a.int("seq", 0), beat: a.has("beat"), proved: a.has("proved")}}
 
 	case "done": // a command without a result
 		return ok(nil)
@@ -359,6 +383,14 @@ func spokenState(a args) local.State {
 
 func spokenError(a args) error {
 	switch a["with"] {
+	case "certificate":
+		return &transport.AddressError{Operation: "it", Err: errors.New("it does not verify")}
+	case "nothing": // there
+		return &transport.AddressError{Operation: "it", Status: int(a.int("status", 404))}
+	case "closed":
+		return messages.ErrClosed
+	case "notopen":
+		return &messages.OpenRequiredError{Operation: "it"}
 	case "otherrequest":
 		return &wire.RequestHashError{Operation: "it", Sent: "rh", Named: "other"}
 	case "busy":
@@ -385,7 +417,10 @@ func spokenError(a args) error {
 }
 
 func (s *stage) spokenRefusal(a args) error {
-	e := &wire.HTTPError{Status: int(a.int("status", 409)), Code: a["code"], Operation: "it", ReplacedBySourceID: a["replacedby"]}
+	e := &wire.HTTPError{
+		Status: int(a.int("status", 409)), Code: a["code"], Operation: "it", ReplacedBySourceID: a["replacedby"],
+		RetryAfter: time.Duration(a.int("after", 0)) * time.Second,
+	}
 	if ask, ok := s.flow.given.(fxAsk); ok {
 		e.Operation = ask.request.operation()
 	}
@@ -520,6 +555,8 @@ func spellRequest(r request) string {
 		}
 	case deleteSnapshotRequest:
 		s += " " + r.snapshotID
+	case watchRequest:
+		s += fmt.Sprintf(" as %s after=%d", r.source, r.after)
 	case resolveRequest:
 		s += fmt.Sprintf(" %d", len(r.conflicts))
 	}
@@ -568,6 +605,14 @@ func spellMessage(m messages.Session) string {
 		return fmt.Sprintf("changed %s by %s", strings.Join(m.Tables, ","), m.Cause)
 	case messages.ConflictResolved:
 		return fmt.Sprintf("conflict in %s resolved %d", m.Table, m.Resolution)
+	case messages.WatchOpened:
+		return fmt.Sprintf("watch %d opened", m.Epoch)
+	case messages.WatchHint:
+		return fmt.Sprintf("watch %d hint seq=%d", m.Epoch, m.Seq)
+	case messages.WatchAlive:
+		return fmt.Sprintf("watch %d alive", m.Epoch)
+	case messages.WatchRefused:
+		return fmt.Sprintf("watch %d refused: %s", m.Epoch, spellError(m.Err))
 	case messages.ChildFailed:
 		return fmt.Sprintf("%s failed: %v", m.Child, m.Cause)
 	default:

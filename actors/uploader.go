@@ -5,7 +5,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// ownerConfig is what uploader and puller of an engine need.
+// ownerConfig is what uploader, puller and watcher of an engine need.
 type ownerConfig struct {
 	log     *zap.Logger
 	network *network
@@ -20,11 +20,8 @@ type ownerConfig struct {
 // answers its parent.
 func uploaderProps(cfg ownerConfig) *actor.Props {
 	return propsOf(cfg.log, func() actor.Actor {
-		return &owner{
-			requester: newRequester(cfg.network, cfg.retry),
-			machine:   newUploadMachine(cfg.limits, cfg.isolate, firstRef()),
-			writer:    cfg.writer,
-			upload:    true,
-		}
+		o := newOwner(cfg, newUploadMachine(cfg.limits, cfg.isolate, firstRef()))
+		o.upload = true
+		return o
 	})
 }

@@ -20,6 +20,7 @@ import (
 
 // echoServer answers every request with what it was asked.
 type echoServer struct {
+	endpoints
 	asked []any
 	rows  []wire.Row
 	more  bool

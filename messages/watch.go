@@ -22,11 +22,17 @@ func (Kick) watcher()    {}
 // tells of at once.
 type WatchOpened struct{ Epoch uint64 }
 
-// WatchHint tells that the server has committed bundles up to Seq. It is a hint to pull, never data.
+// WatchHint tells that the server has committed bundles up to Seq. It is a hint to pull, never data. Our own pushes are among
+// them: at or below the checkpoint there is nothing to do. Hints that arrive together are told as one, with the last Seq.
 type WatchHint struct {
 	Epoch uint64
 	Seq   int64
 }
+
+// WatchAlive tells that a heartbeat has come, at most once a second however many a server sends. It asks for nothing; it is
+// the clock of an engine that has no other: while a stream is open there is no poll, hence no timer at whose expiry to look
+// whether another process has written to the database (PRAGMA data_version). Commits of this process need no look.
+type WatchAlive struct{ Epoch uint64 }
 
 // WatchLost tells that the stream ended, or could not be opened, and when that is tried again. Changes go unseen until
 // WatchOpened: they have to be polled for.
@@ -37,8 +43,9 @@ type WatchLost struct {
 	Until   time.Time
 }
 
-// WatchRefused tells that the stream is over for good: the server does not offer it to this client, or refuses it for a
-// reason that no repetition mends. Nothing more is told about it.
+// WatchRefused tells that the stream is over for good, and nothing more is told about it: the server has no such endpoint or
+// forbids it to this client, an AuthError, or an AttachRequiredError. The last is told, not recorded: the watcher
+// writes nothing, for a push may be under way. A pull meets the same answer and records it.
 type WatchRefused struct {
 	Epoch uint64
 	Err   error
@@ -46,5 +53,6 @@ type WatchRefused struct {
 
 func (WatchOpened) session()  {}
 func (WatchHint) session()    {}
+func (WatchAlive) session()   {}
 func (WatchLost) session()    {}
 func (WatchRefused) session() {}
