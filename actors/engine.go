@@ -40,6 +40,7 @@ type Options struct {
 	NewSourceID    func() string
 	Log            *zap.Logger
 	System         *actor.ActorSystem
+	World          World
 
 	open func(context.Context) (database, error) // of tests; nil: sqlite.Open
 }
@@ -77,7 +78,7 @@ func NewEngine(o Options) *Engine {
 	e := &Engine{options: o, done: make(chan struct{})}
 	e.status.Store(&Status{Phase: messages.PhaseClosed, Reason: reasonNotOpen})
 	reply := make(chan *actor.PID, 1)
-	o.System.Root.Send(acquire(o.System), spawnSession{engine: e, reply: reply})
+	o.System.Root.Send(acquire(o.System, &o.World), spawnSession{engine: e, reply: reply})
 	e.session = <-reply
 	return e
 }
@@ -97,24 +98,17 @@ func (e *Engine) ask(ctx context.Context, call evCalled) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
-	id := e.callers.Add(1)
-	call.ID = id
-	answers := make(chan answer, 1)
-	e.tell(ask{call: call, answers: answers})
+	c := e.begin(call)
 	select {
-	case a := <-answers:
+	case a := <-c.answers:
 		return a.result, a.err
 	case <-ctx.Done():
-		e.tell(evLeft{ID: id})
+		c.Leave()
 		return Result{}, ctx.Err()
 	case <-e.done:
 	}
-	select {
-	case a := <-answers:
-		return a.result, a.err
-	default:
-		return Result{}, e.gone()
-	}
+	result, err, _ := c.Answer()
+	return result, err
 }
 
 // gone is what a caller gets from a session that is no more.
@@ -128,7 +122,7 @@ func (e *Engine) gone() error {
 // Close stops the engine and waits until nothing of it is left: no request, no transaction, no open file. It may be
 // called more than once and from several goroutines: each waits.
 func (e *Engine) Close() {
-	e.tell(ask{call: evCalled{ID: e.callers.Add(1), Verb: VerbClose}, answers: make(chan answer, 1)})
+	e.begin(evCalled{Verb: VerbClose})
 	<-e.done
 }
 

@@ -35,14 +35,18 @@ type root struct {
 	engines int
 }
 
-// acquire returns the root actor of a system for one more engine.
-func acquire(system *actor.ActorSystem) *actor.PID {
+// acquire returns the root actor of a system for one more engine. Where the world runs the actors, the root actor does what it
+// is told on the spot.
+func acquire(system *actor.ActorSystem, world *World) *actor.PID {
 	roots.mu.Lock()
 	defer roots.mu.Unlock()
 	r := roots.of[system]
 	if r == nil {
-		r = &root{pid: system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return &engines{of: map[string]*Engine{}} },
-			actor.WithMailbox(actor.UnboundedLockfree())))}
+		props := actor.PropsFromProducer(func() actor.Actor { return &engines{of: map[string]*Engine{}} }, actor.WithMailbox(actor.UnboundedLockfree()))
+		if world.Dispatcher != nil {
+			props.Configure(actor.WithDispatcher(actor.NewSynchronizedDispatcher(1)))
+		}
+		r = &root{pid: system.Root.Spawn(props)}
 		if roots.of == nil {
 			roots.of = map[*actor.ActorSystem]*root{}
 		}
@@ -80,7 +84,7 @@ type spawnSession struct {
 func (r *engines) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case spawnSession:
-		pid := c.Spawn(propsOf(m.engine.options.Log, func() actor.Actor { return newSession(m.engine) }))
+		pid := c.Spawn(propsOf(m.engine.options.Log, &m.engine.options.World, func() actor.Actor { return newSession(m.engine) }))
 		r.of[pid.Id] = m.engine
 		m.reply <- pid
 	case *actor.Terminated:

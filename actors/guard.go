@@ -54,9 +54,13 @@ func guard(log *zap.Logger) actor.ReceiverMiddleware {
 }
 
 // propsOf returns the properties of an actor of the engine: guarded, and with the mailbox that is cheapest when idle.
-func propsOf(log *zap.Logger, producer actor.Producer) *actor.Props {
-	return actor.PropsFromProducer(producer,
+func propsOf(log *zap.Logger, world *World, producer actor.Producer) *actor.Props {
+	props := actor.PropsFromProducer(producer,
 		actor.WithReceiverMiddleware(guard(log)),
 		actor.WithMailbox(actor.UnboundedLockfree()),
 	)
+	if world.Dispatcher != nil {
+		props.Configure(actor.WithDispatcher(world.Dispatcher))
+	}
+	return props
 }

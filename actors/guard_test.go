@@ -40,7 +40,7 @@ func TestAPanicAtTheEndDoesNotKeepAnActorAlive(t *testing.T) {
 		stopped := make(chan struct{})
 		p := &parent{heard: make(chan messages.Session, 1), ready: make(chan *actor.PID, 1), failed: make(chan any, 1)}
 		p.spawn = func(c actor.Context) *actor.PID {
-			return c.Spawn(propsOf(zap.New(core), func() actor.Actor { return &dying{stopped} }))
+			return c.Spawn(propsOf(zap.New(core), new(World), func() actor.Actor { return &dying{stopped} }))
 		}
 		root := system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return p }))
 		pid := <-p.ready

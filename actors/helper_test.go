@@ -169,7 +169,7 @@ func newRig(t *testing.T, props func(ownerConfig) *actor.Props) *rig {
 	r.parent = &parent{
 		heard: make(chan messages.Session, 1000), ready: make(chan *actor.PID, 1), failed: make(chan any, 100),
 		spawn: func(c actor.Context) *actor.PID {
-			cfg.writer = c.Spawn(writerProps(cfg.log, func(context.Context) (database, error) { r.db.opened++; return r.db, nil }))
+			cfg.writer = c.Spawn(writerProps(cfg.log, &cfg.network.world, func(context.Context) (database, error) { r.db.opened++; return r.db, nil }))
 			c.Request(cfg.writer, messages.Do{Command: messages.OpenDatabase{}})
 			return c.Spawn(props(cfg))
 		},

@@ -358,7 +358,7 @@ func TestAMachineThatPanicsIsReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, func(cfg ownerConfig) *actor.Props {
 			first := true
-			return propsOf(cfg.log, func() actor.Actor {
+			return propsOf(cfg.log, &cfg.network.world, func() actor.Actor {
 				o := newOwner(cfg, newPullMachine(cfg.limits, false, firstRef()))
 				if first {
 					first = false

@@ -41,11 +41,11 @@ type requester struct {
 	cancel context.CancelFunc // of the outstanding request
 
 	due   uint64 // ref of the wait; 0: none
-	timer *time.Timer
+	timer func() // stops it; nil: none
 }
 
 func newRequester(n *network, cfg RetryConfig) requester {
-	return requester{network: n, retries: newRetries(cfg), leaf: workerProps}
+	return requester{network: n, retries: newRetries(cfg, &n.world), leaf: workerProps}
 }
 
 // timerDue tells an owner that a wait is over.
@@ -113,8 +113,9 @@ func (r *requester) wait(ref uint64, operation string, cause error, floor time.D
 	}
 	r.due = ref
 	root, self := r.system.Root, r.self
-	r.timer = time.AfterFunc(delay, func() { root.Send(self, timerDue{ref: ref}) })
-	return messages.Waiting{Reason: operation, Err: cause, Attempt: r.retries.attempts, Until: time.Now().Add(delay)}, nil
+	world := &r.network.world
+	r.timer = world.afterFunc(delay, func() { root.Send(self, timerDue{ref: ref}) })
+	return messages.Waiting{Reason: operation, Err: cause, Attempt: r.retries.attempts, Until: world.now().Add(delay)}, nil
 }
 
 // kick ends a wait now. It reports false when there is none.
@@ -134,7 +135,7 @@ func (r *requester) abandon() {
 		r.ref, r.cancel = 0, nil
 	}
 	if r.timer != nil {
-		r.timer.Stop()
+		r.timer()
 		r.due, r.timer = 0, nil
 	}
 }

@@ -1,7 +1,6 @@
 package actors
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -26,18 +25,19 @@ const longestFloor = 24 * time.Hour
 // retries chooses the delays between the attempts of one owner. It is not safe for concurrent use.
 type retries struct {
 	cfg      RetryConfig
+	world    *World
 	bo       *backoff.ExponentialBackOff
 	attempts int       // failures since the last progress
 	since    time.Time // of the first of them
 }
 
-func newRetries(cfg RetryConfig) *retries {
-	return &retries{cfg: cfg, bo: backoff.NewExponentialBackOff(
+func newRetries(cfg RetryConfig, world *World) *retries {
+	return &retries{cfg: cfg, world: world, bo: backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(cfg.Initial),
 		backoff.WithMaxInterval(cfg.Max),
 		backoff.WithMultiplier(cfg.Multiplier),
-		backoff.WithRandomizationFactor(cfg.Jitter),
-		backoff.WithMaxElapsedTime(0), // what a one-shot call has left is decided here, with the server's wish in it
+		backoff.WithRandomizationFactor(0), // chance comes from the world, see jittered
+		backoff.WithMaxElapsedTime(0),      // what a one-shot call has left is decided here, with the server's wish in it
 	)}
 }
 
@@ -50,18 +50,23 @@ func (r *retries) progressed() {
 // next counts a failure and returns the delay before the next attempt, never less than floor. A one-shot call whose
 // time does not reach that far is given up instead.
 func (r *retries) next(operation string, err error, floor time.Duration, oneShot bool) (time.Duration, *messages.RetryExhaustedError) {
-	now := time.Now()
+	now := r.world.now()
 	if r.attempts == 0 {
 		r.since = now
 	}
 	r.attempts++
-	delay := min(r.bo.NextBackOff(), r.cfg.Max)
+	delay := min(r.jittered(r.bo.NextBackOff()), r.cfg.Max)
 	if floor = min(floor, longestFloor); floor > delay {
 		// Upwards only, and a little: whoever was told the same must not come back in the same instant.
-		delay = floor + rand.N(floor/10+1)
+		delay = floor + time.Duration(r.world.chance()*float64(floor/10))
 	}
 	if oneShot && r.cfg.MaxElapsed > 0 && now.Sub(r.since)+delay > r.cfg.MaxElapsed {
 		return 0, &messages.RetryExhaustedError{Operation: operation, Attempts: r.attempts, LastErr: err, NextRetryAt: now.Add(delay)}
 	}
 	return delay, nil
+}
+
+// jittered moves a delay off its nominal value, by at most cfg.Jitter of it either way.
+func (r *retries) jittered(d time.Duration) time.Duration {
+	return d + time.Duration(r.cfg.Jitter*(2*r.world.chance()-1)*float64(d))
 }

@@ -9,7 +9,7 @@ import (
 
 func TestDelaysGrowToTheirMaximum(t *testing.T) {
 	t.Parallel()
-	r := newRetries(RetryConfig{Initial: time.Second, Max: 10 * time.Second, Multiplier: 3})
+	r := newRetries(RetryConfig{Initial: time.Second, Max: 10 * time.Second, Multiplier: 3}, new(World))
 	for i, want := range []time.Duration{time.Second, 3 * time.Second, 9 * time.Second, 10 * time.Second, 10 * time.Second} {
 		if d, _ := r.next("it", nil, 0, false); d != want {
 			t.Errorf("delay %d is %v, want %v", i, d, want)
@@ -25,7 +25,7 @@ func TestJitterStaysWithinItsBounds(t *testing.T) {
 	t.Parallel()
 	low, high := time.Hour, time.Duration(0)
 	for range 2000 {
-		r := newRetries(RetryConfig{Initial: 10 * time.Second, Max: 12 * time.Second, Multiplier: 2, Jitter: 0.5})
+		r := newRetries(RetryConfig{Initial: 10 * time.Second, Max: 12 * time.Second, Multiplier: 2, Jitter: 0.5}, new(World))
 		d, _ := r.next("it", nil, 0, false)
 		low, high = min(low, d), max(high, d)
 	}
@@ -39,7 +39,7 @@ func TestTheServersWishIsAFloor(t *testing.T) {
 	cfg := RetryConfig{Initial: 10 * time.Second, Max: 10 * time.Second, Multiplier: 2}
 	different := map[time.Duration]bool{}
 	for range 100 {
-		d, _ := newRetries(cfg).next("it", nil, time.Minute, false)
+		d, _ := newRetries(cfg, new(World)).next("it", nil, time.Minute, false)
 		if d < time.Minute || d > 66*time.Second {
 			t.Fatalf("a floor of 1m makes %v", d)
 		}
@@ -48,10 +48,10 @@ func TestTheServersWishIsAFloor(t *testing.T) {
 	if len(different) < 50 {
 		t.Errorf("only %d different delays: everybody comes back at once", len(different))
 	}
-	if d, _ := newRetries(cfg).next("it", nil, time.Second, false); d != 10*time.Second {
+	if d, _ := newRetries(cfg, new(World)).next("it", nil, time.Second, false); d != 10*time.Second {
 		t.Errorf("a floor below the delay makes %v", d)
 	}
-	if d, _ := newRetries(cfg).next("it", nil, 10000*time.Hour, false); d > longestFloor*11/10 {
+	if d, _ := newRetries(cfg, new(World)).next("it", nil, 10000*time.Hour, false); d > longestFloor*11/10 {
 		t.Errorf("a clock gone wrong makes %v", d)
 	}
 }
@@ -59,7 +59,7 @@ func TestTheServersWishIsAFloor(t *testing.T) {
 func TestAOneShotCallGivesUpBeforeItWaitsInVain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRetries(RetryConfig{Initial: time.Second, Max: time.Second, Multiplier: 1, MaxElapsed: 10 * time.Second})
+		r := newRetries(RetryConfig{Initial: time.Second, Max: time.Second, Multiplier: 1, MaxElapsed: 10 * time.Second}, new(World))
 		cause := errors.New("no network")
 		if _, e := r.next("it", cause, time.Hour, true); e == nil || e.Attempts != 1 || !errors.Is(e, cause) || time.Until(e.NextRetryAt) < time.Hour {
 			t.Errorf("an hour's wait is not given up: %+v", e)

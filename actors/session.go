@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"runtime/debug"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"go.uber.org/zap"
@@ -61,7 +60,7 @@ func newSession(e *Engine) *session {
 		engine:  e,
 		log:     o.Log,
 		callers: map[uint64]chan<- answer{},
-		network: &network{client: o.Client, resolve: o.Resolve, resolveTimeout: o.ResolveTimeout, log: o.Log},
+		network: &network{client: o.Client, resolve: o.Resolve, resolveTimeout: o.ResolveTimeout, log: o.Log, world: o.World},
 	}
 	s.requester = newRequester(s.network, o.Retry)
 	s.machine = s.newMachine()
@@ -132,7 +131,7 @@ func (s *session) dispatch(c actor.Context, event any) {
 	for len(s.events) > 0 {
 		event := s.events[0]
 		s.events = s.events[1:]
-		for _, e := range s.machine.step(time.Now(), event) {
+		for _, e := range s.machine.step(s.engine.options.World.now(), event) {
 			s.perform(c, e)
 		}
 	}

@@ -43,6 +43,7 @@ func (childDue) IgnoreDeadLetterLogging() {}
 type children struct {
 	props      func(Child) *actor.Props
 	system     *actor.ActorSystem
+	world      *World
 	self       *actor.PID
 	supervisor actor.Supervisor
 
@@ -56,11 +57,11 @@ type child struct {
 	run      messages.RunID // the run it was last given
 	failures int            // in a row
 	epoch    int            // of the timer
-	timer    *time.Timer
+	timer    func()         // stops it; nil: none
 }
 
 func (ch *children) init(s *session, c actor.Context) {
-	ch.system, ch.self = c.ActorSystem(), c.Self()
+	ch.system, ch.self, ch.world = c.ActorSystem(), c.Self(), &s.engine.options.World
 	ch.supervisor = c.(actor.Supervisor) // every actor's context is one; the interface does not say so
 	ch.props = s.propsFor
 }
@@ -73,7 +74,7 @@ func (s *session) propsFor(name Child) *actor.Props {
 		if open == nil {
 			open = func(ctx context.Context) (database, error) { return sqlite.Open(ctx, o.Database) }
 		}
-		return writerProps(s.log, open)
+		return writerProps(s.log, &o.World, open)
 	}
 	cfg := ownerConfig{
 		log: s.log, network: s.network, retry: o.Retry, limits: o.Limits, strict: o.StrictPulls, isolate: o.Isolate,
@@ -144,7 +145,7 @@ func (ch *children) failed(name Child) bool {
 	k.epoch++
 	due := childDue{child: name, epoch: k.epoch}
 	root, self := ch.system.Root, ch.self
-	k.timer = time.AfterFunc(min(firstRevival<<(k.failures-1), lastRevival), func() { root.Send(self, due) })
+	k.timer = ch.world.afterFunc(min(firstRevival<<(k.failures-1), lastRevival), func() { root.Send(self, due) })
 	return true
 }
 
@@ -210,7 +211,7 @@ func (ch *children) terminated(c actor.Context, pid *actor.PID) bool {
 func (ch *children) forget() {
 	for _, k := range []*child{&ch.writer, &ch.uploader, &ch.puller} {
 		if k.timer != nil {
-			k.timer.Stop()
+			k.timer()
 		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 type streamWorker struct{ network *network }
 
 func streamWorkerProps(n *network) *actor.Props {
-	return propsOf(n.log, func() actor.Actor { return &streamWorker{network: n} })
+	return propsOf(n.log, &n.world, func() actor.Actor { return &streamWorker{network: n} })
 }
 
 // Receive implements actor.Actor.
@@ -50,12 +50,13 @@ func (w *streamWorker) follow(c actor.Context, ctx context.Context, ref uint64, 
 	c.Send(c.Parent(), streamOpened{ref: ref})
 
 	box := &newsBox{}
-	opened := time.Now()
+	world := &w.network.world
+	opened := world.now()
 	var beaten time.Time
 	proved := false
 	for {
 		event, beat, err := stream.Next(ctx)
-		now := time.Now()
+		now := world.now()
 		news := streamed{seq: event.BundleSeq}
 		if beat && now.Sub(beaten) >= betweenBeats {
 			news.beat, beaten = true, now

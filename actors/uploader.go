@@ -19,7 +19,7 @@ type ownerConfig struct {
 // uploaderProps returns the properties of the actor that owns the push in flight. It receives messages.Uploader and
 // answers its parent.
 func uploaderProps(cfg ownerConfig) *actor.Props {
-	return propsOf(cfg.log, func() actor.Actor {
+	return propsOf(cfg.log, &cfg.network.world, func() actor.Actor {
 		o := newOwner(cfg, newUploadMachine(cfg.limits, cfg.isolate, firstRef()))
 		o.upload = true
 		return o

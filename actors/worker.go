@@ -39,6 +39,7 @@ type network struct {
 	resolve        ResolveFunc
 	resolveTimeout time.Duration // of one call of resolve
 	log            *zap.Logger
+	world          World
 }
 
 // job is what a worker receives.
@@ -65,7 +66,7 @@ func (answered) IgnoreDeadLetterLogging() {}
 type worker struct{ network *network }
 
 func workerProps(n *network) *actor.Props {
-	return propsOf(n.log, func() actor.Actor { return &worker{network: n} })
+	return propsOf(n.log, &n.world, func() actor.Actor { return &worker{network: n} })
 }
 
 // Receive implements actor.Actor.

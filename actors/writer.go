@@ -25,13 +25,14 @@ type writer struct {
 type writerState struct {
 	open func(context.Context) (database, error)
 	log  *zap.Logger
+	now  func() time.Time
 	db   database // nil: not open
 }
 
 // writerProps returns the properties of a writer of the database that open opens.
-func writerProps(log *zap.Logger, open func(context.Context) (database, error)) *actor.Props {
-	state := &writerState{open: open, log: log}
-	return propsOf(log, func() actor.Actor { return &writer{state} })
+func writerProps(log *zap.Logger, world *World, open func(context.Context) (database, error)) *actor.Props {
+	state := &writerState{open: open, log: log, now: world.now}
+	return propsOf(log, world, func() actor.Actor { return &writer{state} })
 }
 
 // Receive implements actor.Actor.
@@ -89,7 +90,7 @@ func (w *writer) execute(ctx context.Context, command messages.Command) (any, er
 		if command.Blocked != nil && command.Blocked.Since.IsZero() {
 			// Machines have no clock; this is where a block begins.
 			since := *command.Blocked
-			since.Since = time.Now().UTC()
+			since.Since = w.now().UTC()
 			command.Blocked = &since
 		}
 		return w.onOpen(ctx, command)

@@ -34,7 +34,7 @@ func newWriterRig(t *testing.T, open func(context.Context) (database, error)) *w
 	r := &writerRig{system: newSystem(), answers: make(chan messages.WriterDone, 10), failed: make(chan any, 10)}
 	ready := make(chan *actor.PID, 1)
 	r.asker = r.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor {
-		return &asker{rig: r, ready: ready, props: writerProps(zap.NewNop(), open)}
+		return &asker{rig: r, ready: ready, props: writerProps(zap.NewNop(), new(World), open)}
 	}))
 	r.writer = <-ready
 	t.Cleanup(func() {

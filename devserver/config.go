@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/oversqlite/oversqlite/wire"
@@ -64,6 +65,8 @@ type Config struct {
 
 	// Now is the clock of tokens, leases and sessions. Defaults to time.Now.
 	Now func() time.Time
+	// NewID makes the ids of leases and sessions. Defaults to random UUIDs.
+	NewID func() string
 	// Logger gets one debug line a request and errors the server did not expect. Defaults to none.
 	Logger *zap.Logger
 }
@@ -112,6 +115,9 @@ func (c *Config) normalize() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = uuid.NewString
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

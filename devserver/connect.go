@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/wire"
@@ -67,7 +66,7 @@ func (s *Server) connect(c *call) error {
 	var answer map[string]any
 	err := s.with(c, func(_ *user, st *store) error {
 		return st.tx(func() (err error) {
-			answer, err = st.connect(c.source, in.HasLocalPendingRows, s.cfg.Now(), s.cfg.LeaseTTL)
+			answer, err = st.connect(c.source, in.HasLocalPendingRows, s.cfg.Now(), s.cfg.LeaseTTL, s.cfg.NewID)
 			return err
 		})
 	})
@@ -79,7 +78,7 @@ func (s *Server) connect(c *call) error {
 }
 
 // connect decides what a source may do with the scope.
-func (st *store) connect(source string, pending bool, now time.Time, ttl time.Duration) (map[string]any, error) {
+func (st *store) connect(source string, pending bool, now time.Time, ttl time.Duration, newID func() string) (map[string]any, error) {
 	sc, err := st.scope()
 	if err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func (st *store) connect(source string, pending bool, now time.Time, ttl time.Du
 	}
 	id := sc.leaseID
 	if !held {
-		id = uuid.NewString()
+		id = newID()
 	}
 	expires := now.Add(ttl)
 	return map[string]any{"resolution": wire.InitializeLocal, "initialization_id": id, "lease_expires_at": formatInstant(expires)},

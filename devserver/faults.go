@@ -124,10 +124,10 @@ func (s *Server) applyFault(e endpoint, c *call) (http.ResponseWriter, func(), b
 	case f.CutAfter:
 		return &recorder{header: http.Header{}}, func() { panic(http.ErrAbortHandler) }, false
 	case f.Status != 0 && !f.AfterProcessing:
-		f.answer(w)
+		f.answer(w, s.cfg.Now())
 		return w, after, true
 	case f.Status != 0:
-		return &recorder{header: http.Header{}}, func() { f.answer(w) }, false
+		return &recorder{header: http.Header{}}, func() { f.answer(w, s.cfg.Now()) }, false
 	case f.TruncateBody > 0:
 		return &truncated{ResponseWriter: w, left: f.TruncateBody}, after, false
 	case f.Corrupt != nil:
@@ -151,11 +151,11 @@ func (s *Server) pause(c *call, d time.Duration) bool {
 }
 
 // answer writes the fault's own answer.
-func (f *Fault) answer(w http.ResponseWriter) {
+func (f *Fault) answer(w http.ResponseWriter, now time.Time) {
 	if f.RetryAfter > 0 {
 		value := strconv.FormatInt(seconds(f.RetryAfter), 10)
 		if f.RetryAfterDate {
-			value = time.Now().Add(f.RetryAfter + time.Second - 1).UTC().Format(http.TimeFormat)
+			value = now.Add(f.RetryAfter + time.Second - 1).UTC().Format(http.TimeFormat)
 		}
 		w.Header().Set("Retry-After", value)
 	}

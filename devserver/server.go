@@ -66,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 		s.builds, s.chunks = newSlots(cfg.Limits.MaxConcurrentSnapshotBuilds), newSlots(cfg.Limits.MaxConcurrentSnapshotChunkRequests)
 	}
 	s.users = newUsers(&s.cfg, tables, d)
-	s.sessions.init()
+	s.sessions.init(cfg.NewID)
 	s.faults.init(cfg.Seed)
 	for _, f := range cfg.Faults {
 		s.Inject(f)

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // session is a push or snapshot session. Identity and number never change; the rest belongs to whoever holds the
@@ -34,20 +32,23 @@ type pushSession struct {
 
 // sessions is the directory of all sessions of the process.
 type sessions struct {
+	newID  func() string
 	mu     sync.Mutex
 	byID   map[string]*session
 	byUser map[string]map[string]*session
 	last   int64
 }
 
-func (d *sessions) init() { d.byID, d.byUser = map[string]*session{}, map[string]map[string]*session{} }
+func (d *sessions) init(newID func() string) {
+	d.newID, d.byID, d.byUser = newID, map[string]*session{}, map[string]map[string]*session{}
+}
 
 // add gives s an id and a number and enters it.
 func (d *sessions) add(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last++
-	s.id, s.number = uuid.NewString(), d.last
+	s.id, s.number = d.newID(), d.last
 	d.byID[s.id] = s
 	if d.byUser[s.user] == nil {
 		d.byUser[s.user] = map[string]*session{}

@@ -79,7 +79,7 @@ type change struct {
 func (c *change) intent() bool { return c.dirty || c.frozen || c.quarantined }
 
 func (db *DB) newApplier(contract wire.Contract) (*applier, error) {
-	a := &applier{db: db, contract: contract, plans: map[*table]*plan{}, now: timestamp(time.Now())}
+	a := &applier{db: db, contract: contract, plans: map[*table]*plan{}, now: timestamp(db.cfg.Now())}
 	a.states = batched{c: db.conn, build: stateSQL, first: newStateSQL}
 	a.fresh = batched{c: db.conn, build: freshSQL, first: newStateSQL, every: true}
 	if err := a.refresh(); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/local"
@@ -178,7 +177,7 @@ func (db *DB) ResetScope(ctx context.Context, sourceID string) error {
 // rotateSource makes the source named next, a fresh one, the current one in place of old. A blank name is made up.
 func (db *DB) rotateSource(old, next string) error {
 	if next == "" {
-		next = uuid.NewString()
+		next = db.cfg.NewID()
 	}
 	if next == old {
 		return fmt.Errorf("%w: the source is to be replaced by itself", errNotHere)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/oversqlite/oversqlite/local"
@@ -21,7 +22,13 @@ type Config struct {
 	Synchronous string
 	// BusyTimeout is how long a transaction of ours waits for one of the application's. Defaults to 10 s.
 	BusyTimeout time.Duration
-	Logger      *zap.Logger // nil: silent
+	// RestAfter is how long the engine's connection stays open unused. Defaults to 1 s; negative: until Close.
+	RestAfter time.Duration
+	// NewID makes source ids. Defaults to random UUIDs.
+	NewID func() string
+	// Now is the clock of what is noted with rows. Defaults to time.Now.
+	Now    func() time.Time
+	Logger *zap.Logger // nil: silent
 	// Committed, unless nil, is called for every transaction that the application commits over App or Write, and by a
 	// State that came too early for one. It is a wake-up, no more: once State has been read after the last call, nothing
 	// that was committed has been missed. The transaction is not visible yet when it is called, and may fail even now; one
@@ -30,6 +37,29 @@ type Config struct {
 	// It runs inside SQLite, on the goroutine that commits or reads the state, at times on several at once: it must not
 	// block, panic, or call anything of this package. It is not called any more once Close has returned.
 	Committed func()
+}
+
+// withDefaults fills what was left out.
+func (c Config) withDefaults() Config {
+	if c.Synchronous == "" {
+		c.Synchronous = "FULL"
+	}
+	if c.BusyTimeout == 0 {
+		c.BusyTimeout = defaultBusyTimeout
+	}
+	if c.RestAfter == 0 {
+		c.RestAfter = restAfter
+	}
+	if c.NewID == nil {
+		c.NewID = uuid.NewString
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c
 }
 
 // TableConfig names a managed table and its sync key.

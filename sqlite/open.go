@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/zap"
 
@@ -41,16 +40,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := checkConfig(&cfg); err != nil {
 		return nil, err
 	}
-	if cfg.Synchronous == "" {
-		cfg.Synchronous = "FULL"
-	}
-	if cfg.BusyTimeout == 0 {
-		cfg.BusyTimeout = defaultBusyTimeout
-	}
+	cfg = cfg.withDefaults()
 	log := cfg.Logger
-	if log == nil {
-		log = zap.NewNop()
-	}
 	owner, err := own(cfg.Path)
 	if err != nil {
 		return nil, err
@@ -204,7 +195,7 @@ WHERE attached_user_id <> '' OR schema_name <> '' OR last_bundle_seq_seen <> 0 O
 
 // freshSource makes a new source the current one and returns its id.
 func (db *DB) freshSource() (string, error) {
-	id := uuid.NewString()
+	id := db.cfg.NewID()
 	if err := db.conn.run(`INSERT INTO _sync_source_state (source_id) VALUES (?)`, id); err != nil {
 		return "", err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/local"
@@ -42,7 +41,7 @@ func (db *DB) setSourceRecovery(reason, replacedBy string) error {
 		id = op.ReplacementSourceID
 	}
 	if id == "" {
-		id = uuid.NewString()
+		id = db.cfg.NewID()
 		if err := db.reserveSource(id); err != nil {
 			return err
 		}
@@ -78,7 +77,7 @@ func (db *DB) ReserveAnother(ctx context.Context) (id string, err error) {
   AND source_id <> (SELECT current_source_id FROM _sync_attachment_state)`, op.ReplacementSourceID); err != nil {
 			return err
 		}
-		id = uuid.NewString()
+		id = db.cfg.NewID()
 		if err := db.reserveSource(id); err != nil {
 			return err
 		}

@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// restAfter is how long the engine's connection stays open unused. What SQLite takes it gives back only when the
+// restAfter is by default how long the engine's connection stays open unused. What SQLite takes it gives back only when the
 // connection closes: 0.4 to 1 MB for an ordinary schema, and up to its cache more after a large transaction. Opening
 // one takes about a millisecond. So an engine that has nothing to do holds next to nothing, and comes back at once.
 const restAfter = time.Second
@@ -62,7 +62,10 @@ func (db *DB) release() {
 		}
 		return
 	}
-	r.timer = time.AfterFunc(restAfter, func() {
+	if db.cfg.RestAfter < 0 {
+		return
+	}
+	r.timer = time.AfterFunc(db.cfg.RestAfter, func() {
 		if err := db.sleep(); err != nil {
 			db.log.Warn("closing the unused connection", zap.Error(err))
 		}

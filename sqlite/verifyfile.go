@@ -19,9 +19,7 @@ func VerifyFile(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return databaseError("verify", cfg.Path, err)
 	}
-	if cfg.BusyTimeout == 0 {
-		cfg.BusyTimeout = defaultBusyTimeout
-	}
+	cfg = cfg.withDefaults()
 	db := &DB{cfg: cfg, owner: &owner{path: path}, life: newLife()}
 	defer recoverTo(&err)
 	raw, err := sqlite3.OpenFlags(path, sqlite3.OPEN_READONLY)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/oversqlite/oversqlite/internal/failpoint"
 	"github.com/oversqlite/oversqlite/wire"
@@ -115,7 +114,7 @@ func (c *Client) exchange(ctx context.Context, r request) ([]byte, error) {
 	dog.moved()
 
 	if resp.StatusCode != http.StatusOK && (r.method != http.MethodDelete || resp.StatusCode/100 != 2) {
-		return nil, refusal(ctx, inner, r, resp, asked(req, resp), dog)
+		return nil, c.refusal(ctx, inner, r, resp, asked(req, resp), dog)
 	}
 	body, err := readAnswer(resp, dog, r.limit)
 	switch {
@@ -145,7 +144,7 @@ func readAnswer(resp *http.Response, dog *watchdog, limit int64) ([]byte, error)
 }
 
 // refusal turns an answer other than success into its error.
-func refusal(ctx, inner context.Context, r request, resp *http.Response, at *url.URL, dog *watchdog) error {
+func (c *Client) refusal(ctx, inner context.Context, r request, resp *http.Response, at *url.URL, dog *watchdog) error {
 	limit := int64(maxErrorBytes)
 	if resp.StatusCode == http.StatusConflict {
 		limit = max(limit, r.conflict)
@@ -163,7 +162,7 @@ func refusal(ctx, inner context.Context, r request, resp *http.Response, at *url
 		decode = wire.DecodeError
 	}
 	answer := decode(r.op, resp.StatusCode, body)
-	answer.RetryAfter = retryAfter(resp.Header, time.Now())
+	answer.RetryAfter = retryAfter(resp.Header, c.cfg.Now())
 	if capacityCodes[answer.Code] && answer.RetryAfter == 0 {
 		answer.RetryAfter = capacityDelay
 	}

@@ -49,6 +49,9 @@ type Config struct {
 	// DefaultWatchSilence; negative: never.
 	WatchSilence time.Duration
 
+	// Now is the clock by which a Retry-After that is a date is understood. Defaults to time.Now.
+	Now func() time.Time
+
 	// UserAgent is sent with every request. Defaults to "oversqlite-go".
 	UserAgent string
 }
@@ -94,6 +97,9 @@ func (c Config) withDefaults() Config {
 	orElse(&c.IdleTimeout, DefaultIdleTimeout)
 	orElse(&c.WatchSilence, DefaultWatchSilence)
 	orElse(&c.UserAgent, "oversqlite-go")
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	return c
 }
 

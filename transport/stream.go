@@ -80,7 +80,7 @@ func (c *Client) openStream(ctx, life context.Context, opening *watchdog, r requ
 	at := asked(req, resp)
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		return nil, refusal(ctx, life, r, resp, at, opening)
+		return nil, c.refusal(ctx, life, r, resp, at, opening)
 	}
 	if !eventStream(resp) {
 		_ = resp.Body.Close()
