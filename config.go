@@ -80,8 +80,12 @@ type Config struct {
 	// Limits bounds what one request carries, what one answer may hold and what is frozen into one push.
 	Limits Limits
 
-	// Logger gets what is worth an operator's attention; never row content, credentials or keys. Nil: silent.
+	// Logger gets what is worth an operator's attention: see the package documentation for what is in it and what is not.
+	// Give it the fields by which you tell your engines apart; the engine adds only a number. Nil: silent.
 	Logger *zap.Logger
+
+	// Metrics is told what the engine does, for counting. One may serve many engines. Nil: nothing is measured, at no cost.
+	Metrics *Metrics
 
 	// System runs the engine's actors. Nil: one shared by all engines of the process. It must outlive the engine.
 	System *actor.ActorSystem
@@ -324,6 +328,7 @@ func (c *Config) options() (actors.Options, error) {
 		BaseURL:     c.ServerURL,
 		HTTPClient:  c.HTTPClient,
 		IdleTimeout: c.Limits.RequestIdle,
+		Observe:     c.Metrics.ObserveRequests(),
 		Bounds: transport.Bounds{
 			Pull: c.Limits.PullBodyBytes, CommittedRows: c.Limits.RowsBodyBytes,
 			SnapshotPage: c.Limits.SnapshotBodyBytes, Other: c.Limits.OtherBodyBytes,
@@ -335,7 +340,7 @@ func (c *Config) options() (actors.Options, error) {
 	o := actors.Options{
 		Database: sqlite.Config{
 			Path: c.Path, Schema: c.Schema, Synchronous: strings.ToUpper(string(c.Synchronous)),
-			BusyTimeout: c.BusyTimeout, Logger: c.Logger,
+			BusyTimeout: c.BusyTimeout,
 		},
 		Client:      client,
 		ServerURL:   c.ServerURL,
@@ -356,6 +361,7 @@ func (c *Config) options() (actors.Options, error) {
 		ResolveTimeout: c.ResolveTimeout,
 		NewSourceID:    uuid.NewString,
 		Log:            c.Logger,
+		Metrics:        c.Metrics,
 		System:         c.System,
 	}
 	switch c.Contract {

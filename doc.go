@@ -47,6 +47,23 @@
 // [RetryConfig.MaxElapsed]; what reaches the caller is final for the call. [Engine.Status] says at any time what the engine
 // does, what it waits for and until when, and what went wrong last; [Engine.Subscribe] tells as it happens.
 //
+// # Log and metrics
+//
+// [Config.Logger] gets JSON-able lines with stable keys: error says that somebody has to look at it, warn that the engine
+// cannot do its work now or that the application has to do something, info what is rare and in order, debug the rest. What
+// an outage repeats is said at once and then ever more rarely, at last once an hour, with the number of lines that were held
+// back (suppressed) and the time of the next attempt (retry_at).
+//
+// No line holds content of a row, a key of a row, a credential, the path of the file or a user's id, which is not hashed
+// either: whoever can guess ids can hash them. An engine's lines carry its number in the process (engine) and, where it
+// matters, the opaque identity under which the database writes (source), which the server's log knows too; give each engine's
+// logger the field by which you tell your users apart. What a server or SQLite says of an error may quote a row. It is told
+// at debug only, under the key text; so do not log at debug what must not be read. Errors that the engine returns do carry
+// such texts.
+//
+// [Config.Metrics] is told what there is to count, with labels of small fixed sets. The words are the same in events, log,
+// metrics and errors.
+//
 // # Many engines
 //
 // Each engine has one connection to its file, opened by Open, and no goroutine, timer or request while idle. Engines of one

@@ -39,6 +39,7 @@ type Options struct {
 	ResolveTimeout time.Duration
 	NewSourceID    func() string
 	Log            *zap.Logger
+	Metrics        *Metrics // nil: nothing is measured
 	System         *actor.ActorSystem
 	World          World
 
@@ -74,7 +75,10 @@ type Engine struct {
 
 // NewEngine makes an engine. It does no I/O. Until Close it holds on to about two kilobytes in its actor system.
 func NewEngine(o Options) *Engine {
-	o.Log, o.Database.Logger = safeLogger(o.Log), safeLogger(o.Database.Logger)
+	o.Log = engineLogger(o.Log)
+	o.Database.Report = func(operation string, err error) {
+		fail(o.Log, o.Log.Warn, "the database had trouble that nobody waits for", err, zap.String(keyOperation, operation))
+	}
 	e := &Engine{options: o, done: make(chan struct{})}
 	e.status.Store(&Status{Phase: messages.PhaseClosed, Reason: reasonNotOpen})
 	reply := make(chan *actor.PID, 1)

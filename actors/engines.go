@@ -98,7 +98,7 @@ func (r *engines) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superviso
 	p := asPanicked(reason)
 	if e := r.of[child.Id]; e != nil {
 		e.failure.CompareAndSwap(nil, &messages.EngineFailedError{Cause: p.cause, Stack: p.stack})
-		e.options.Log.Error("a session failed", panicFields(p)...)
+		failPanicked(e.options.Log, "a session failed", p)
 	}
 	supervisor.StopChildren(child)
 }

@@ -43,7 +43,7 @@ func guard(log *zap.Logger) actor.ReceiverMiddleware {
 				p := asPanicked(r)
 				switch envelope.Message.(type) {
 				case *actor.Stopping, *actor.Stopped, *actor.Restarting:
-					log.Error("panic while an actor was ending", zap.Any("cause", p.cause), zap.ByteString("stack", p.stack))
+					failPanicked(log, "panic while an actor was ending", p)
 				default:
 					panic(p)
 				}

@@ -69,7 +69,7 @@ func (b *logBridge) WithGroup(name string) slog.Handler {
 func zapField(a slog.Attr) zap.Field {
 	switch v := a.Value.Any().(type) {
 	case *panicked:
-		return zap.NamedError(a.Key, v)
+		return zap.String(a.Key, fmt.Sprintf("%T", v.cause)) // what it says may be a row; the engine's own line has its stack
 	case *actor.PID:
 		return zap.String(a.Key, v.GetId())
 	case string, bool, int64, uint64, float64:

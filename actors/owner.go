@@ -66,6 +66,7 @@ func (o *owner) Receive(c actor.Context) {
 	case messages.WriterDone:
 		if m.Ref == o.told {
 			o.releaseCommand()
+			o.network.metrics.applied(m.Result)
 		}
 		o.feed(c, evAnswer{ref: m.Ref, result: m.Result, err: m.Err})
 	case *actor.DeadLetterResponse:

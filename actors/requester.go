@@ -199,7 +199,7 @@ func (r *requester) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervi
 		return
 	}
 	if _, ok := reason.(*RetryLater); !ok {
-		r.network.log.Error("a worker panicked", panicFields(reason)...)
+		failPanicked(r.network.log, "a worker panicked", reason)
 	}
 	r.supervisor, r.failed = supervisor, true
 	var ref uint64

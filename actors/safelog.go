@@ -1,9 +1,25 @@
 package actors
 
 import (
+	"sync/atomic"
+
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
+
+// engineNumbers tells the engines of the process apart in the log.
+var engineNumbers atomic.Uint64
+
+// engineLogger returns the logger of a new engine: it does not fail, does not repeat itself, and says whose line it is.
+func engineLogger(log *zap.Logger) *zap.Logger {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	if quiet := quietLogger(log); quiet != log {
+		return safeLogger(quiet).With(zap.Uint64(keyEngine, engineNumbers.Add(1)))
+	}
+	return log
+}
 
 // safeLogger returns a logger that swallows the panics of another. Actors log where they must not fail: while they
 // stop, and while they deal with a failure. A panic there would leave somebody waiting for ever.

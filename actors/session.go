@@ -19,6 +19,8 @@ import (
 type session struct {
 	engine  *Engine
 	log     *zap.Logger
+	metrics *Metrics
+	record  record
 	machine *sessionMachine
 	network *network
 	requester
@@ -59,12 +61,14 @@ func newSession(e *Engine) *session {
 	s := &session{
 		engine:  e,
 		log:     o.Log,
+		metrics: o.Metrics,
 		callers: map[uint64]chan<- answer{},
-		network: &network{client: o.Client, resolve: o.Resolve, resolveTimeout: o.ResolveTimeout, log: o.Log, world: o.World},
+		network: &network{client: o.Client, resolve: o.Resolve, resolveTimeout: o.ResolveTimeout, log: o.Log, metrics: o.Metrics, world: o.World},
 	}
 	s.requester = newRequester(s.network, o.Retry)
 	s.machine = s.newMachine()
 	s.shown = s.machine.status()
+	s.metrics.phase("", s.shown.Phase)
 	return s
 }
 
@@ -91,6 +95,7 @@ func (s *session) Receive(c actor.Context) {
 		s.interruptNow()
 		s.children.forget()
 	case *actor.Stopped:
+		s.forgotten()
 		s.abandonCallers()
 		s.engine.ended()
 	case *actor.Terminated:
@@ -137,6 +142,7 @@ func (s *session) dispatch(c actor.Context, event any) {
 	}
 	s.events = nil
 	s.dispatching = false
+	s.notedAside()
 	s.show()
 }
 
@@ -168,7 +174,10 @@ func (s *session) perform(c actor.Context, effect sessionEffect) {
 	case fxTerminate:
 		c.Stop(c.Self())
 	case fxPublish:
+		s.noted(e.Event)
 		s.engine.hub.publish(e.Event)
+	case fxRan:
+		s.ran(e)
 	}
 }
 
@@ -183,7 +192,9 @@ func (s *session) answer(id uint64, a answer) {
 func (s *session) show() {
 	now := s.machine.status()
 	s.engine.status.Store(&now)
-	if before := s.shown; now.differs(&before) {
+	before := s.shown
+	s.notedStatus(&before, &now)
+	if now.differs(&before) {
 		s.shown = now
 		s.engine.hub.publish(StateChanged{From: before.Phase, To: now.Phase, Reason: now.Reason, Err: now.LastError})
 	}
@@ -348,7 +359,7 @@ func (s *session) contain(c actor.Context) {
 	if len(p.stack) == 0 {
 		p.stack = debug.Stack()
 	}
-	s.log.Error("the session panicked", zap.Any("cause", p.cause), zap.ByteString("stack", p.stack))
+	failPanicked(s.log, "the session panicked", p)
 	s.events, s.dispatching = nil, false
 	failure := &messages.EngineFailedError{Cause: p.cause, Stack: p.stack}
 	for id := range s.callers {
@@ -378,7 +389,7 @@ func (s *session) HandleFailure(system *actor.ActorSystem, supervisor actor.Supe
 		s.requester.HandleFailure(system, supervisor, child, rs, reason, message)
 		return
 	}
-	s.log.Error("a child of the session panicked", append(panicFields(reason), zap.String("child", string(name)))...)
+	failPanicked(s.log, "a child of the session panicked", reason, zap.String(keyChild, string(name)))
 	system.Root.Send(s.requester.self, childFailed{child: name, run: s.children.of(name).run, reason: asPanicked(reason)})
 }
 

@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"time"
+
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
 	"github.com/oversqlite/oversqlite/wire"
@@ -68,7 +70,7 @@ const (
 	ChildPuller   Child = "puller"
 )
 
-// sessionEffect is something the session machine wants done. Every effect but fxReply, fxPublish, fxCancel,
+// sessionEffect is something the session machine wants done. Every effect but fxReply, fxPublish, fxRan, fxCancel,
 // fxKick and fxTerminate is answered by exactly one event with the same reference.
 type sessionEffect interface{ sessionEffect() }
 
@@ -112,6 +114,13 @@ type (
 	fxTerminate struct{}
 	// fxPublish hands an event to the subscribers.
 	fxPublish struct{ Event Event }
+	// fxRan tells that a run has ended, for log and metrics.
+	fxRan struct {
+		Verb   Verb
+		Result Result
+		Began  time.Time
+		Err    error
+	}
 )
 
 func (fxReply) sessionEffect()        {}
@@ -127,3 +136,4 @@ func (fxKick) sessionEffect()         {}
 func (fxStop) sessionEffect()         {}
 func (fxTerminate) sessionEffect()    {}
 func (fxPublish) sessionEffect()      {}
+func (fxRan) sessionEffect()          {}

@@ -222,7 +222,7 @@ func (m *sessionMachine) startNext() {
 	for m.current == nil && !m.stopping && len(m.queue) > 0 {
 		r := m.queue[0]
 		m.queue = slices.Delete(m.queue, 0, 1)
-		m.current = r
+		m.current, r.since = r, m.now
 		if err := m.refusal(r.verb); err != nil {
 			m.finish(err)
 			continue
@@ -251,6 +251,7 @@ func (m *sessionMachine) finish(err error) {
 		m.lastProgressAt = m.now
 	}
 	r.result.State = m.state
+	m.emit(fxRan{Verb: r.verb, Result: r.result, Began: r.since, Err: err})
 	for _, id := range r.callers {
 		m.answer(id, r.result, err)
 	}
@@ -307,6 +308,7 @@ func (m *sessionMachine) crash(cause any, stack []byte) {
 func (m *sessionMachine) dismiss(err error) {
 	if r := m.current; r != nil {
 		m.current = nil
+		m.emit(fxRan{Verb: r.verb, Began: r.since, Err: err})
 		for _, id := range r.callers {
 			m.answer(id, Result{}, err)
 		}

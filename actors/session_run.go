@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
@@ -56,6 +57,7 @@ type sessionRun struct {
 	callers []uint64
 
 	id          messages.RunID
+	since       time.Time // when it began
 	plan        []step
 	at          step          // the step whose effect is outstanding
 	outstanding sessionEffect // nil between steps only

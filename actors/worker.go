@@ -39,6 +39,7 @@ type network struct {
 	resolve        ResolveFunc
 	resolveTimeout time.Duration // of one call of resolve
 	log            *zap.Logger
+	metrics        *Metrics
 	world          World
 }
 
@@ -81,6 +82,9 @@ func (w *worker) Receive(c actor.Context) {
 		return
 	}
 	result, err := w.network.perform(j.ctx, j.request)
+	if err == nil {
+		w.network.metrics.received(j.request, result)
+	}
 	if err != nil && j.ctx.Err() == nil {
 		// Whatever error a resolver returns, a network error among them, is the application's and final.
 		_, resolving := j.request.(resolveRequest)
@@ -96,11 +100,11 @@ func (w *worker) discard(j job) {
 	defer j.discard()
 	defer func() {
 		if r := recover(); r != nil {
-			w.network.log.Error("panic in a request that nobody waits for", zap.Error(asPanicked(r)))
+			failPanicked(w.network.log, "panic in a request that nobody waits for", r)
 		}
 	}()
 	if _, err := w.network.perform(j.ctx, j.request); err != nil {
-		w.network.log.Debug("a session was left to its time to live", zap.String("operation", j.request.operation()), zap.Error(err))
+		fail(w.network.log, w.network.log.Debug, "a session was left to its time to live", err, zap.String(keyOperation, j.request.operation()))
 	}
 }
 
@@ -174,7 +178,7 @@ func (n *network) giveUp(ctx context.Context, r request) {
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
 	if _, err := n.perform(ctx, r); err != nil {
-		n.log.Debug("a session was left to its time to live", zap.String("operation", r.operation()), zap.Error(err))
+		fail(n.log, n.log.Debug, "a session was left to its time to live", err, zap.String(keyOperation, r.operation()))
 	}
 }
 

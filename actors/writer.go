@@ -42,7 +42,7 @@ func (w *writer) Receive(c actor.Context) {
 		w.do(c, m)
 	case *actor.Stopping:
 		if err := w.close(); err != nil {
-			w.log.Error("the database did not close cleanly", zap.Error(err))
+			fail(w.log, w.log.Error, "the database did not close cleanly", err)
 		}
 	}
 }
@@ -113,10 +113,4 @@ func (w *writer) close() error {
 	db := w.db
 	w.db = nil
 	return db.Close()
-}
-
-// panicFields describes an unexpected failure in the log.
-func panicFields(reason any) []zap.Field {
-	p := asPanicked(reason)
-	return []zap.Field{zap.Any("cause", p.cause), zap.ByteString("stack", p.stack)}
 }

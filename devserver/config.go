@@ -67,7 +67,8 @@ type Config struct {
 	Now func() time.Time
 	// NewID makes the ids of leases and sessions. Defaults to random UUIDs.
 	NewID func() string
-	// Logger gets one debug line a request and errors the server did not expect. Defaults to none.
+	// Logger gets one debug line a request, with its user and what went wrong, and errors the server did not expect, without.
+	// Defaults to none.
 	Logger *zap.Logger
 }
 

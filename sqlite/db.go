@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/zap"
 
 	"github.com/oversqlite/oversqlite/local"
 )
@@ -27,8 +26,10 @@ type Config struct {
 	// NewID makes source ids. Defaults to random UUIDs.
 	NewID func() string
 	// Now is the clock of what is noted with rows. Defaults to time.Now.
-	Now    func() time.Time
-	Logger *zap.Logger // nil: silent
+	Now func() time.Time
+	// Report is told of an error that no caller is there for: of a connection that closes by itself, or after another error.
+	// It may be called from any goroutine. Nil: nobody is told.
+	Report func(operation string, err error)
 	// Committed, unless nil, is called for every transaction that the application commits over App or Write, and by a
 	// State that came too early for one. It is a wake-up, no more: once State has been read after the last call, nothing
 	// that was committed has been missed. The transaction is not visible yet when it is called, and may fail even now; one
@@ -56,9 +57,6 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.Logger == nil {
-		c.Logger = zap.NewNop()
-	}
 	return c
 }
 
@@ -71,7 +69,6 @@ type TableConfig struct {
 // DB is an open local database. See the package comment for who may call what.
 type DB struct {
 	cfg    Config
-	log    *zap.Logger
 	owner  *owner
 	conn   *conn // open while it is held
 	rest   resting

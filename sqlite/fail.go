@@ -30,6 +30,32 @@ func (db *DB) failCtx(ctx context.Context, op string, err error) error {
 	return db.fail(op, err)
 }
 
+// report tells of an error that nobody waits for.
+func (db *DB) report(op string, err error) {
+	if db.cfg.Report != nil {
+		db.cfg.Report(op, databaseError(op, db.cfg.Path, err))
+	}
+}
+
+// ResultCode returns SQLite's extended result code in an error, 0 when there is none.
+func ResultCode(err error) uint16 {
+	var (
+		full     *sqlite3.Error
+		extended sqlite3.ExtendedErrorCode
+		code     sqlite3.ErrorCode
+	)
+	switch {
+	case errors.As(err, &full):
+		return uint16(full.ExtendedCode())
+	case errors.As(err, &extended):
+		return uint16(extended)
+	case errors.As(err, &code):
+		return uint16(code)
+	default:
+		return 0
+	}
+}
+
 func databaseError(op, path string, err error) error {
 	var (
 		config *local.ConfigError

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
-	"go.uber.org/zap"
 
 	"github.com/oversqlite/oversqlite/local"
 )
@@ -41,12 +40,11 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	log := cfg.Logger
 	owner, err := own(cfg.Path)
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, log: log, owner: owner, gate: make(chan struct{}, 1), life: newLife(), conn: &conn{stmts: map[string]*sqlite3.Stmt{}}}
+	db := &DB{cfg: cfg, owner: owner, gate: make(chan struct{}, 1), life: newLife(), conn: &conn{stmts: map[string]*sqlite3.Stmt{}}}
 	_, err = os.Stat(owner.path)
 	created := errors.Is(err, os.ErrNotExist)
 	if err := db.open(ctx); err != nil {
@@ -57,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 			}
 		}
 		if cerr != nil {
-			log.Warn("closing after a failed open", zap.Error(cerr))
+			db.report("close after a failed open", cerr)
 		}
 		return nil, db.fail("open", err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // restAfter is by default how long the engine's connection stays open unused. What SQLite takes it gives back only when the
@@ -57,7 +55,7 @@ func (db *DB) release() {
 	}
 	if db.conn.broken {
 		if err := db.conn.close(); err != nil {
-			db.log.Warn("closing a broken connection", zap.Error(err))
+			db.report("close a broken connection", err)
 			db.conn.raw, db.conn.broken = nil, false // its memory is lost, the database is not
 		}
 		return
@@ -67,7 +65,7 @@ func (db *DB) release() {
 	}
 	r.timer = time.AfterFunc(db.cfg.RestAfter, func() {
 		if err := db.sleep(); err != nil {
-			db.log.Warn("closing the unused connection", zap.Error(err))
+			db.report("close an unused connection", err)
 		}
 	})
 }

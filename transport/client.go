@@ -91,12 +91,14 @@ func (c *Client) newRequest(ctx context.Context, r request, dog *watchdog) (*htt
 // do makes a request and returns the body of its success. Every request but that of a stream passes here.
 func (c *Client) do(ctx context.Context, r request) ([]byte, error) {
 	failpoint.At(failpoint.BeforeRequest, r.op)
-	body, err := c.exchange(ctx, r)
+	seen := c.observe()
+	body, err := c.exchange(ctx, r, &seen)
+	seen.done(&r, err)
 	failpoint.At(failpoint.AfterAnswer, r.op)
 	return body, err
 }
 
-func (c *Client) exchange(ctx context.Context, r request) ([]byte, error) {
+func (c *Client) exchange(ctx context.Context, r request, seen *observation) ([]byte, error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	dog := newWatchdog(c.cfg.IdleTimeout, cancel)
@@ -110,6 +112,7 @@ func (c *Client) exchange(ctx context.Context, r request) ([]byte, error) {
 	if err != nil {
 		return nil, failed(ctx, inner, r.op, req.URL, err)
 	}
+	resp.Body = seen.count(resp.Body)
 	defer resp.Body.Close()
 	dog.moved()
 

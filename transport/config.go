@@ -51,6 +51,8 @@ type Config struct {
 
 	// Now is the clock by which a Retry-After that is a date is understood. Defaults to time.Now.
 	Now func() time.Time
+	// Observe is told of each request when it has ended, on the goroutine that made it. Nil: nobody is told, at no cost.
+	Observe func(Exchange)
 
 	// UserAgent is sent with every request. Defaults to "oversqlite-go".
 	UserAgent string

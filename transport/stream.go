@@ -44,9 +44,12 @@ func (c *Client) Watch(ctx context.Context, sourceID string, after int64) (*Stre
 	opening := newWatchdog(c.cfg.IdleTimeout, end)
 	defer opening.stop()
 
-	stream, err := c.openStream(ctx, life, opening, request{
+	r := request{
 		op: OpWatch, method: http.MethodGet, path: "/sync/watch", query: string(query(nil).with("after_bundle_seq", after)), sourceID: sourceID,
-	})
+	}
+	seen := c.observe()
+	stream, err := c.openStream(ctx, life, opening, r)
+	seen.done(&r, err)
 	if err != nil {
 		abort()
 		end(err)

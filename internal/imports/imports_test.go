@@ -39,7 +39,7 @@ var strangers = map[string][]string{
 	"wire":      {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
 	"local":     {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
 	"messages":  {"net", "os", "database/sql", "sync", "go.uber.org"},
-	"sqlite":    {"net/http", "github.com/asynkron"},
+	"sqlite":    {"net/http", "go.uber.org/zap", "log", "github.com/asynkron"},
 	"transport": {"database/sql", "go.uber.org/zap", "log", "github.com/asynkron"},
 }
 
