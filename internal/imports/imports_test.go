@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"actors":         {"messages", "local", "sqlite", "transport", "wire"},
 	".":              {"actors", "messages", "sqlite", "transport", "wire", "local"},
 	"devserver":      {"wire"},
+	"otelmetrics":    {"."}, // a module of its own
 	"cmd/oversqlite": {".", "devserver", "transport", "wire", "local", "messages", "sqlite", "actors"},
 }
 
@@ -40,6 +41,8 @@ var strangers = map[string][]string{
 	"local":     {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
 	"messages":  {"net", "os", "database/sql", "sync", "go.uber.org"},
 	"sqlite":    {"net/http", "go.uber.org/zap", "log", "github.com/asynkron"},
+	// What an application records with is its own business; only the API is ours.
+	"otelmetrics": {"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters"},
 	"transport": {"database/sql", "go.uber.org/zap", "log", "github.com/asynkron"},
 }
 
@@ -136,6 +139,11 @@ func TestForbidden(t *testing.T) {
 		{"sqlite", module + "/internal/failpoint", true},
 		{"wire", module + "/internal/failpoint", false},
 		{"sqlite", module + "/internal/faulty", false},
+		{"otelmetrics", module, true},
+		{"otelmetrics", module + "/actors", false},
+		{"otelmetrics", "go.opentelemetry.io/otel/metric", true},
+		{"otelmetrics", "go.opentelemetry.io/otel/sdk/metric", false},
+		{".", module + "/otelmetrics", false},
 		{"newcomer", module + "/wire", false},
 		{"newcomer", "strings", true},
 	} {
