@@ -18,7 +18,7 @@ type watcher struct {
 
 // watcherProps returns the properties of the actor that owns the watch stream. It receives messages.Watcher and tells
 // its parent.
-func watcherProps(cfg ownerConfig) *actor.Props { //nolint:unused // the session is to spawn it
+func watcherProps(cfg ownerConfig) *actor.Props {
 	return propsOf(cfg.log, &cfg.network.world, func() actor.Actor {
 		w := &watcher{owner: newOwner(cfg, newWatchMachine(firstRef()))}
 		w.leaf, w.announce = streamWorkerProps, w.lost
