@@ -14,7 +14,8 @@ import (
 type hub struct {
 	mu   sync.Mutex
 	last wire.BundleMeta
-	wake chan struct{} // closed at the next bundle; nil: nobody watches
+	ends int           // how often what there was to watch has ended
+	wake chan struct{} // closed at the next bundle or end; nil: nobody watches
 }
 
 // publish tells the watchers of a new bundle. Called while the user's database is held, so in seq order.
@@ -22,23 +23,40 @@ func (h *hub) publish(m wire.BundleMeta) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = m
+	h.wakeAll()
+}
+
+// end ends the watches: there is nothing to watch any more. Called while the user's database is held.
+func (h *hub) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = wire.BundleMeta{}
+	h.ends++
+	h.wakeAll()
+}
+
+func (h *hub) wakeAll() {
 	if h.wake != nil {
 		close(h.wake)
 		h.wake = nil
 	}
 }
 
-// end ends the watches: there is nothing to watch any more.
-func (h *hub) end() { h.publish(wire.BundleMeta{}) }
+// life names what there is to watch now: another one after an end.
+func (h *hub) life() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ends
+}
 
-// next returns the latest bundle of this process and what closes at the next one.
-func (h *hub) next() (wire.BundleMeta, <-chan struct{}) {
+// next returns the latest bundle of this process, the life it belongs to and what closes at the next one.
+func (h *hub) next() (last wire.BundleMeta, life int, wake <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.wake == nil {
 		h.wake = make(chan struct{})
 	}
-	return h.last, h.wake
+	return h.last, h.ends, h.wake
 }
 
 // watchWriteTimeout bounds one write to a watcher, so that one who does not read cannot hold up Close.
@@ -52,14 +70,17 @@ func (s *Server) watch(c *call) error {
 	if err != nil {
 		return err
 	}
-	var latest int64
-	var hub *hub
+	var (
+		latest int64
+		hub    *hub
+		life   int // taken while the database is held: an end from now on is not missed
+	)
 	err = s.with(c, func(u *user, st *store) error {
 		sc, err := st.scope()
 		if err == nil {
 			err = sc.initialized()
 		}
-		latest, hub = sc.lastSeq, &u.hub
+		latest, hub, life = sc.lastSeq, &u.hub, u.hub.life()
 		return err
 	})
 	if err != nil {
@@ -69,13 +90,13 @@ func (s *Server) watch(c *call) error {
 		return ErrClosed
 	}
 	defer s.watchers.Done()
-	s.streamEvents(c, hub, after, latest)
+	s.streamEvents(c, hub, life, after, latest)
 	return nil
 }
 
-// streamEvents writes events until the client or the server ends. Bundles that come while an event is written are
+// streamEvents writes events until the client, the server or what is watched ends. Bundles that come while an event is written are
 // told as one.
-func (s *Server) streamEvents(c *call, hub *hub, seen, latest int64) {
+func (s *Server) streamEvents(c *call, hub *hub, begun int, seen, latest int64) {
 	c.w.Header().Set("Content-Type", "text/event-stream")
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.WriteHeader(http.StatusOK)
@@ -97,12 +118,11 @@ func (s *Server) streamEvents(c *call, hub *hub, seen, latest int64) {
 	}
 	heartbeat := time.NewTicker(s.cfg.HeartbeatInterval)
 	defer heartbeat.Stop()
-	for woken := false; ; {
-		last, wake := hub.next()
-		if woken && last.Seq == 0 {
+	for {
+		last, life, wake := hub.next()
+		if life != begun {
 			return
 		}
-		woken = false
 		if last.Seq > seen {
 			if !write(fmt.Sprintf("event: bundle\ndata: {\"bundle_seq\":%d,\"source_id\":%s,\"source_bundle_id\":%d}\n\n",
 				last.Seq, appendString(nil, last.SourceID), last.SourceBundleID)) {
@@ -113,7 +133,6 @@ func (s *Server) streamEvents(c *call, hub *hub, seen, latest int64) {
 		}
 		select {
 		case <-wake:
-			woken = true
 		case <-heartbeat.C:
 			if !write(": heartbeat\n\n") {
 				return

@@ -5,7 +5,9 @@ import (
 	"context"
 	"database/sql"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,6 +142,49 @@ func TestForgetEndsWatches(t *testing.T) {
 	}
 	for line := range lines {
 		t.Error(line)
+	}
+}
+
+// forgetful is a connection over which an answer goes while the account is forgotten.
+type forgetful struct {
+	http.ResponseWriter
+	forget func()
+}
+
+func (f *forgetful) Write(p []byte) (int, error) {
+	f.forget()
+	return f.ResponseWriter.Write(p)
+}
+
+func (f *forgetful) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+// An end that comes while the first line is on its way is not missed, though the watch does not wait for anything yet.
+func TestAnEndBeforeTheWatchWaitsIsNotMissed(t *testing.T) {
+	t.Parallel()
+	s, web := start(t, devserver.Config{HeartbeatInterval: time.Hour})
+	d := newDevice(t, s, web, "u", "s")
+	d.connect(false)
+	req := httptest.NewRequest("GET", "/sync/watch", nil)
+	req.Header.Set("Authorization", "Bearer "+d.token)
+	req.Header.Set("Oversync-Source-ID", d.source)
+	forget := sync.OnceFunc(func() {
+		if err := s.Forget("u"); err != nil {
+			t.Error(err)
+		}
+	})
+	recorded := httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Handler().ServeHTTP(&forgetful{recorded, forget}, req)
+	}()
+	select {
+	case <-done:
+		if got := recorded.Body.String(); recorded.Code != 200 || got != ": watching\n\n" {
+			t.Errorf("%d %q", recorded.Code, got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the watch goes on without an account")
 	}
 }
 
