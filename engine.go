@@ -203,19 +203,8 @@ func (e *Engine) PendingSyncStatus(ctx context.Context) (PendingSyncStatus, erro
 	return pendingStatus(&r.State), nil
 }
 
-// Kick ends any delay before a failed request is repeated: the network is back.
-func (e *Engine) Kick() { e.engine.Kick() }
-
-// Resume goes on after an AuthError, once the HTTP client has new credentials: it forgets the error and ends any delay.
-//
-// Errors: *OpenRequiredError, *EngineFailedError, ErrClosed.
-func (e *Engine) Resume() error {
-	_, err := e.engine.Ask(context.Background(), actors.VerbResume, "")
-	return err
-}
-
 // Restart brings an engine back that failed with an EngineFailedError: the database is opened again, and a user who was
-// attached still is. It does nothing to an engine that has not failed.
+// attached still is. Background sync goes on if it was on. It does nothing to an engine that has not failed.
 //
 // Errors: those of Open.
 func (e *Engine) Restart(ctx context.Context) error {
@@ -223,16 +212,18 @@ func (e *Engine) Restart(ctx context.Context) error {
 	return err
 }
 
-// PauseUploads makes calls that push report SkippedPaused until ResumeUploads. A push that runs goes on.
+// PauseUploads makes calls that push report SkippedPaused until ResumeUploads, and holds the pushes of background sync up. A
+// push that runs goes on.
 func (e *Engine) PauseUploads() { e.engine.PauseUploads(true) }
 
-// ResumeUploads ends PauseUploads.
+// ResumeUploads ends PauseUploads. Background sync pushes what is pending.
 func (e *Engine) ResumeUploads() { e.engine.PauseUploads(false) }
 
-// PauseDownloads makes calls that pull report SkippedPaused until ResumeDownloads. A pull that runs goes on.
+// PauseDownloads makes calls that pull report SkippedPaused until ResumeDownloads, and holds the pulls of background sync up.
+// A pull that runs goes on.
 func (e *Engine) PauseDownloads() { e.engine.PauseDownloads(true) }
 
-// ResumeDownloads ends PauseDownloads.
+// ResumeDownloads ends PauseDownloads. Background sync pulls what was missed.
 func (e *Engine) ResumeDownloads() { e.engine.PauseDownloads(false) }
 
 // DB returns the application's connections to the database. Reads and writes over any of them are ordinary SQL; writes to

@@ -13,10 +13,14 @@ type Status struct {
 	Phase Phase
 	// Reason says in a few words why; for a phase that waits, what for. It is for people, not for programs.
 	Reason string
-	// WaitingUntil is when a failed request will be repeated; zero when nothing waits. Kick ends the wait.
+	// WaitingUntil is when the engine goes on by itself: when it repeats what failed, or polls the server. Zero when it
+	// does not wait for a moment.
 	WaitingUntil time.Time
-	// Attempt counts the failures of the request that waits, from 1; 0 when nothing waits.
+	// Attempt counts the failures of what waits, from 1; 0 when it waits for another reason.
 	Attempt int
+	// WokenBy names what would end the wait sooner or, when there is no WaitingUntil, what is waited for. It is sorted by
+	// nothing, must not be changed, and may be empty while something runs.
+	WokenBy []Waker
 	// LastProgressAt is when something last succeeded; zero before anything did.
 	LastProgressAt time.Time
 	// LastError is what last went wrong; nil once a call has succeeded since.
@@ -24,8 +28,9 @@ type Status struct {
 
 	// AttachedUser is the user as whom the engine syncs; "" before Attach.
 	AttachedUser string
-	// Pending is the local work that the server does not have, as of the last time the engine looked: rows written while
-	// no call runs are counted with the next one. PendingSyncStatus looks now.
+	// Pending is the local work that the server does not have, as of the last time the engine looked. With background sync
+	// it looks after every local commit, within AutoConfig.MaxDelay; without it, rows written while no call runs are
+	// counted with the next one. PendingSyncStatus looks now.
 	Pending StatusPending
 	// Checkpoint is the newest server state that has been applied.
 	Checkpoint int64
@@ -77,13 +82,32 @@ const (
 	PhaseFailed           = messages.PhaseFailed
 )
 
+// Waker names what ends a wait.
+type Waker = actors.Waker
+
+// The wakers. One whose name is a method's is a call of that method.
+const (
+	WakerOpen            = actors.WakerOpen
+	WakerAttach          = actors.WakerAttach
+	WakerStart           = actors.WakerStart
+	WakerResume          = actors.WakerResume
+	WakerKick            = actors.WakerKick
+	WakerRebuild         = actors.WakerRebuild
+	WakerRestart         = actors.WakerRestart
+	WakerResumeUploads   = actors.WakerResumeUploads
+	WakerResumeDownloads = actors.WakerResumeDownloads
+	WakerCall            = actors.WakerCall   // any call that syncs
+	WakerCommit          = actors.WakerCommit // a commit over a connection of DB, or in Write
+	WakerStream          = actors.WakerStream // the server, over the watch stream
+)
+
 // Status returns what the engine is doing. It can be called at any time, also before Open and after Close, and never
 // blocks.
 func (e *Engine) Status() Status { return publicStatus(e.engine.Status()) }
 
 func publicStatus(s actors.Status) Status {
 	p := Status{
-		Phase: s.Phase, Reason: s.Reason, WaitingUntil: s.WaitingUntil, Attempt: s.Attempt,
+		Phase: s.Phase, Reason: s.Reason, WaitingUntil: s.WaitingUntil, Attempt: s.Attempt, WokenBy: s.WokenBy,
 		LastProgressAt: s.LastProgressAt, LastError: s.LastError,
 		AttachedUser: s.AttachedUser, Checkpoint: s.Checkpoint, RebuildRequired: s.RebuildRequired,
 		SourceRecovery: SourceRecoveryReason(s.SourceRecovery),
@@ -121,9 +145,8 @@ type (
 	// StateChanged tells that Status has changed in more than its counts and times: From which phase To which, the new
 	// Reason, and the last error Err.
 	StateChanged = actors.StateChanged
-	// ProgressMade tells how far a push, a pull or a snapshot has come: Phase, Done, Total (0: not known). They count rows, those
-	// of a pull bundles. A slow subscriber gets the newest of several. What succeeds ends with Done equal to Total, and whoever
-	// has seen some of it sees that, too; what fails is told by StateChanged.
+	// ProgressMade tells how far a push, a pull or a snapshot has come: Phase, Done, Total (0: not known). A slow subscriber
+	// gets the newest of several, and always the last, in which Done equals Total.
 	ProgressMade = actors.Progressed
 	// TablesChanged tells which Tables a transaction of the engine changed, and with what Cause. A push that was committed
 	// tells those of its rows, although their content may be what it was. What the application writes itself is not told.

@@ -71,6 +71,11 @@ type Engine struct {
 
 	// The pause flags as the application set them last; the session learns of them by message.
 	uploadsPaused, downloadsPaused atomic.Bool
+
+	// The commit signal. commits counts what the application has committed; listening is set while the session wants to be
+	// told of the next one, and cleared by telling it.
+	commits   atomic.Uint64
+	listening atomic.Bool
 }
 
 // NewEngine makes an engine. It does no I/O. Until Close it holds on to about two kilobytes in its actor system.
@@ -80,6 +85,7 @@ func NewEngine(o Options) *Engine {
 		fail(o.Log, o.Log.Warn, "the database had trouble that nobody waits for", err, zap.String(keyOperation, operation))
 	}
 	e := &Engine{options: o, done: make(chan struct{})}
+	e.options.Database.Committed = e.committed
 	e.status.Store(&Status{Phase: messages.PhaseClosed, Reason: reasonNotOpen})
 	reply := make(chan *actor.PID, 1)
 	o.System.Root.Send(acquire(o.System, &o.World), spawnSession{engine: e, reply: reply})
@@ -147,6 +153,21 @@ func (e *Engine) PauseDownloads(pause bool) {
 // Kick ends every backoff delay now.
 func (e *Engine) Kick() { e.tell(evKicked{}) }
 
+// Start begins background sync, or goes on with another configuration.
+func (e *Engine) Start(ctx context.Context, auto AutoConfig) error {
+	_, err := e.ask(ctx, evCalled{Verb: VerbStart, Auto: auto})
+	return err
+}
+
+// committed tells the session that the application has committed something, once whenever it has asked to be told. It is
+// called within the application's writes and costs them two atomic operations.
+func (e *Engine) committed() {
+	e.commits.Add(1)
+	if e.listening.CompareAndSwap(true, false) {
+		e.tell(evWritten{})
+	}
+}
+
 // Status returns what the engine is doing. It never blocks.
 func (e *Engine) Status() Status {
 	s := *e.status.Load()
@@ -206,6 +227,12 @@ func (evPaused) IgnoreDeadLetterLogging() {}
 
 // IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging.
 func (evKicked) IgnoreDeadLetterLogging() {}
+
+// IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging: applications write while engines are closed.
+func (evWritten) IgnoreDeadLetterLogging() {}
+
+// IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging: a timer may fire while the session ends.
+func (evAlarm) IgnoreDeadLetterLogging() {}
 
 // answer is what a caller gets.
 type answer struct {

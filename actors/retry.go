@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -55,18 +56,26 @@ func (r *retries) next(operation string, err error, floor time.Duration, oneShot
 		r.since = now
 	}
 	r.attempts++
-	delay := min(r.jittered(r.bo.NextBackOff()), r.cfg.Max)
-	if floor = min(floor, longestFloor); floor > delay {
-		// Upwards only, and a little: whoever was told the same must not come back in the same instant.
-		delay = floor + time.Duration(r.world.chance()*float64(floor/10))
-	}
+	delay := r.cfg.scattered(r.bo.NextBackOff(), floor, r.world.chance)
 	if oneShot && r.cfg.MaxElapsed > 0 && now.Sub(r.since)+delay > r.cfg.MaxElapsed {
 		return 0, &messages.RetryExhaustedError{Operation: operation, Attempts: r.attempts, LastErr: err, NextRetryAt: now.Add(delay)}
 	}
 	return delay, nil
 }
 
-// jittered moves a delay off its nominal value, by at most cfg.Jitter of it either way.
-func (r *retries) jittered(d time.Duration) time.Duration {
-	return d + time.Duration(r.cfg.Jitter*(2*r.world.chance()-1)*float64(d))
+// scattered moves a delay off its nominal value, by at most Jitter of it either way, and has it last no less than floor.
+func (c RetryConfig) scattered(nominal, floor time.Duration, chance func() float64) time.Duration {
+	d := min(nominal+time.Duration(c.Jitter*(2*chance()-1)*float64(nominal)), c.Max)
+	if floor = min(floor, longestFloor); floor > d {
+		// Upwards only, and a little: whoever was told the same must not come back in the same instant.
+		d = floor + time.Duration(chance()*float64(floor/10))
+	}
+	return d
+}
+
+// between is the delay after so many failures in a row. It is what retries chooses, for those who must not keep anything
+// but the count: machines.
+func (c RetryConfig) between(failures int, floor time.Duration, chance func() float64) time.Duration {
+	nominal := math.Min(float64(c.Initial)*math.Pow(c.Multiplier, float64(failures-1)), float64(c.Max))
+	return c.scattered(time.Duration(nominal), floor, chance)
 }

@@ -38,6 +38,8 @@ type session struct {
 	interrupt    context.CancelFunc
 	interruptRef uint64
 	asked        asked
+
+	alarm func() // stops the alarm; nil: none is set
 }
 
 // asked is the request of the session's own that is under way, a new reference for each attempt.
@@ -74,7 +76,10 @@ func newSession(e *Engine) *session {
 
 func (s *session) newMachine() *sessionMachine {
 	o := &s.engine.options
-	m := newSessionMachine(sessionConfig{contract: o.Contract, tables: o.tables(), serverURL: o.ServerURL, newID: o.NewSourceID, recover: o.AutoRecover})
+	m := newSessionMachine(sessionConfig{
+		contract: o.Contract, tables: o.tables(), serverURL: o.ServerURL, newID: o.NewSourceID, recover: o.AutoRecover,
+		retry: o.Retry, chance: o.World.chance,
+	})
 	m.uploadsPaused, m.downloadsPaused = s.engine.uploadsPaused.Load(), s.engine.downloadsPaused.Load()
 	return m
 }
@@ -94,12 +99,18 @@ func (s *session) Receive(c actor.Context) {
 		s.requester.end()
 		s.interruptNow()
 		s.children.forget()
+		s.setAlarm(fxAlarm{})
 	case *actor.Stopped:
 		s.forgotten()
 		s.abandonCallers()
 		s.engine.ended()
 	case *actor.Terminated:
-		if s.children.terminated(c, m.Who) {
+		name := s.children.name(m.Who)
+		last := s.children.terminated(c, m.Who)
+		if name == ChildWatcher {
+			s.dispatch(c, evUnwatched{})
+		}
+		if last {
 			s.engine.db.Store(nil)
 			s.dispatch(c, evStopped{})
 		}
@@ -121,6 +132,13 @@ func (s *session) Receive(c actor.Context) {
 		s.childFailed(c, m)
 	case childDue:
 		s.children.revive(m)
+	case messages.WatchOpened:
+		s.children.progressed(ChildWatcher, nil)
+		s.dispatch(c, m)
+	case evWritten:
+		s.dispatch(c, evWritten{Commits: s.engine.commits.Load()})
+	case evAlarm:
+		s.dispatch(c, evAlarm{Ref: m.Ref, Commits: s.engine.commits.Load()})
 	case evPaused, evKicked, messages.Session:
 		s.dispatch(c, m)
 	}
@@ -178,7 +196,29 @@ func (s *session) perform(c actor.Context, effect sessionEffect) {
 		s.engine.hub.publish(e.Event)
 	case fxRan:
 		s.ran(e)
+	case fxListen:
+		s.engine.listening.Store(e.On)
+	case fxAlarm:
+		s.setAlarm(e)
+	case fxWatch:
+		c.Send(s.children.get(c, ChildWatcher), e.Watch)
+	case fxUnwatch:
+		c.Stop(s.children.get(c, ChildWatcher))
 	}
+}
+
+// setAlarm sets the alarm, or none.
+func (s *session) setAlarm(e fxAlarm) {
+	if s.alarm != nil {
+		s.alarm()
+		s.alarm = nil
+	}
+	if e.At.IsZero() {
+		return
+	}
+	world := &s.engine.options.World
+	root, self := s.requester.system.Root, s.requester.self
+	s.alarm = world.afterFunc(e.At.Sub(world.now()), func() { root.Send(self, evAlarm{Ref: e.Ref}) })
 }
 
 func (s *session) answer(id uint64, a answer) {
@@ -274,7 +314,7 @@ func (s *session) requested(c actor.Context, ev event) {
 	case evAnswer:
 		s.askedDone(c, e.result, runError(e.err))
 	case evFailure:
-		waiting, exhausted := s.requester.wait(e.ref, s.asked.request.operation(), e.err, e.after, true)
+		waiting, exhausted := s.requester.wait(e.ref, s.asked.request.operation(), e.err, e.after, !s.inBackground())
 		if exhausted != nil {
 			s.askedDone(c, nil, exhausted)
 			return
@@ -307,6 +347,12 @@ func (s *session) askedDone(c actor.Context, result any, err error) {
 	}
 }
 
+// inBackground reports whether nobody waits for the current run.
+func (s *session) inBackground() bool {
+	r := s.machine.current
+	return r != nil && r.background()
+}
+
 // cancelEffect ends an effect; its answer says so.
 func (s *session) cancelEffect(c actor.Context, effect sessionEffect) {
 	switch e := effect.(type) {
@@ -329,7 +375,7 @@ func (s *session) kickAll(c actor.Context) {
 	if ev, waiting := s.requester.kick(); waiting {
 		s.requested(c, ev)
 	}
-	for _, child := range []Child{ChildUploader, ChildPuller} {
+	for _, child := range []Child{ChildUploader, ChildPuller, ChildWatcher} {
 		if pid := s.children.pid(child); pid != nil {
 			c.Send(pid, messages.Kick{})
 		}
@@ -368,6 +414,7 @@ func (s *session) contain(c actor.Context) {
 	before := s.machine
 	s.machine = s.newMachine()
 	s.machine.user = before.user
+	s.machine.bg.on, s.machine.bg.auto, s.machine.bg.rests = before.bg.on, before.bg.auto, before.bg.rests
 	s.machine.life = lifeOpen
 	s.dispatch(c, evCrashed{Cause: p.cause, Stack: p.stack})
 	if before.life == lifeClosing {

@@ -133,7 +133,7 @@ func (m *sessionMachine) capabilitiesDone(e evCapable) {
 		return
 	}
 	r.linked = true
-	m.link = &serverLink{contract: contract.Name(), limits: e.Capabilities.Limits, fleeting: contract.GateEveryRun()}
+	m.link = &serverLink{contract: contract.Name(), limits: e.Capabilities.Limits, fleeting: contract.GateEveryRun(), watch: e.Capabilities.Features["bundle_change_watch"]}
 	if pinned := m.state.Contract; pinned != "" && pinned != contract.Name() && !r.plans(actConnect) {
 		m.currentCommand(messages.PinContract{Contract: contract.Name()})
 	}

@@ -47,8 +47,8 @@ type children struct {
 	self       *actor.PID
 	supervisor actor.Supervisor
 
-	writer, uploader, puller child
-	stopping                 bool
+	writer, uploader, puller, watcher child
+	stopping                          bool
 }
 
 // child is one of them.
@@ -80,10 +80,14 @@ func (s *session) propsFor(name Child) *actor.Props {
 		log: s.log, network: s.network, retry: o.Retry, limits: o.Limits, strict: o.StrictPulls, isolate: o.Isolate,
 		writer: s.children.writer.pid,
 	}
-	if name == ChildUploader {
+	switch name {
+	case ChildUploader:
 		return uploaderProps(cfg)
+	case ChildWatcher:
+		return watcherProps(cfg)
+	default:
+		return pullerProps(cfg)
 	}
-	return pullerProps(cfg)
 }
 
 func (ch *children) of(name Child) *child {
@@ -92,6 +96,8 @@ func (ch *children) of(name Child) *child {
 		return &ch.writer
 	case ChildUploader:
 		return &ch.uploader
+	case ChildWatcher:
+		return &ch.watcher
 	default:
 		return &ch.puller
 	}
@@ -117,7 +123,7 @@ func (ch *children) give(c actor.Context, name Child, run messages.RunID) *actor
 
 // name returns whose pid it is, "" for none of them.
 func (ch *children) name(pid *actor.PID) Child {
-	for _, name := range []Child{ChildWriter, ChildUploader, ChildPuller} {
+	for _, name := range []Child{ChildWriter, ChildUploader, ChildPuller, ChildWatcher} {
 		if k := ch.of(name); k.pid != nil && k.pid.Equal(pid) {
 			return name
 		}
@@ -170,21 +176,24 @@ func (ch *children) stop(c actor.Context) bool {
 
 // stopNext stops those who give the writer work, and the writer once they are gone.
 func (ch *children) stopNext(c actor.Context) {
-	if ch.uploader.pid == nil && ch.puller.pid == nil {
+	if ch.idle() {
 		if ch.writer.pid != nil {
 			c.Stop(ch.writer.pid)
 		}
 		return
 	}
-	for _, k := range []*child{&ch.uploader, &ch.puller} {
+	for _, k := range []*child{&ch.uploader, &ch.puller, &ch.watcher} {
 		if k.pid != nil {
 			c.Stop(k.pid)
 		}
 	}
 }
 
-func (ch *children) gone() bool {
-	return ch.writer.pid == nil && ch.uploader.pid == nil && ch.puller.pid == nil
+func (ch *children) gone() bool { return ch.writer.pid == nil && ch.idle() }
+
+// idle reports whether nobody is left who gives the writer work.
+func (ch *children) idle() bool {
+	return ch.uploader.pid == nil && ch.puller.pid == nil && ch.watcher.pid == nil
 }
 
 // terminated notes that a child is gone. It reports true when the last of those that were to be stopped is.
@@ -192,6 +201,9 @@ func (ch *children) terminated(c actor.Context, pid *actor.PID) bool {
 	name := ch.name(pid)
 	if name == "" {
 		return false
+	}
+	if k := ch.of(name); k.timer != nil {
+		k.timer()
 	}
 	*ch.of(name) = child{}
 	if !ch.stopping {
@@ -201,7 +213,7 @@ func (ch *children) terminated(c actor.Context, pid *actor.PID) bool {
 		ch.stopping = false
 		return true
 	}
-	if ch.uploader.pid == nil && ch.puller.pid == nil {
+	if ch.idle() {
 		ch.stopNext(c)
 	}
 	return false
@@ -209,7 +221,7 @@ func (ch *children) terminated(c actor.Context, pid *actor.PID) bool {
 
 // forget stops every timer.
 func (ch *children) forget() {
-	for _, k := range []*child{&ch.writer, &ch.uploader, &ch.puller} {
+	for _, k := range []*child{&ch.writer, &ch.uploader, &ch.puller, &ch.watcher} {
 		if k.timer != nil {
 			k.timer()
 		}

@@ -14,8 +14,9 @@ type (
 	evCalled struct {
 		ID   uint64
 		Verb Verb
-		User string  // VerbAttach
-		IDs  []int64 // VerbRetryQuarantined, VerbDiscardQuarantined
+		User string     // VerbAttach
+		IDs  []int64    // VerbRetryQuarantined, VerbDiscardQuarantined
+		Auto AutoConfig // VerbStart
 	}
 	// evLeft is a caller who waits no longer.
 	evLeft struct{ ID uint64 }
@@ -58,6 +59,17 @@ type (
 	evPaused struct{ Uploads, Paused bool }
 	// evKicked ends a backoff delay.
 	evKicked struct{}
+
+	// evWritten tells that something was committed over the application's connections, once after fxListen. Commits counts
+	// the commits so far.
+	evWritten struct{ Commits uint64 }
+	// evAlarm tells that the alarm of that number has come.
+	evAlarm struct {
+		Ref     uint64
+		Commits uint64
+	}
+	// evUnwatched answers an fxUnwatch: the watcher is gone and its stream is closed.
+	evUnwatched struct{}
 )
 
 // Child names a child of a session, or the session's own requests.
@@ -68,10 +80,12 @@ const (
 	ChildWriter   Child = "writer"
 	ChildUploader Child = "uploader"
 	ChildPuller   Child = "puller"
+	ChildWatcher  Child = "watcher"
 )
 
-// sessionEffect is something the session machine wants done. Every effect but fxReply, fxPublish, fxRan, fxCancel,
-// fxKick and fxTerminate is answered by exactly one event with the same reference.
+// sessionEffect is something the session machine wants done. fxOpen, fxDo, fxCapabilities, fxConnect, fxPush, fxPull,
+// fxSnapshot, fxUnwatch and fxStop are answered by exactly one event, with the same reference where there is one. The others
+// have no answer.
 type sessionEffect interface{ sessionEffect() }
 
 type (
@@ -121,6 +135,18 @@ type (
 		Began  time.Time
 		Err    error
 	}
+
+	// fxListen switches the commit signal on, for one evWritten, or off.
+	fxListen struct{ On bool }
+	// fxAlarm sets the one alarm, in place of the one before; no At: none.
+	fxAlarm struct {
+		Ref uint64
+		At  time.Time
+	}
+	// fxWatch has the watcher keep a stream open. It is told of by messages.WatchOpened and the like.
+	fxWatch struct{ messages.Watch }
+	// fxUnwatch ends the watcher.
+	fxUnwatch struct{}
 )
 
 func (fxReply) sessionEffect()        {}
@@ -137,3 +163,7 @@ func (fxStop) sessionEffect()         {}
 func (fxTerminate) sessionEffect()    {}
 func (fxPublish) sessionEffect()      {}
 func (fxRan) sessionEffect()          {}
+func (fxListen) sessionEffect()       {}
+func (fxAlarm) sessionEffect()        {}
+func (fxWatch) sessionEffect()        {}
+func (fxUnwatch) sessionEffect()      {}

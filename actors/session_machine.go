@@ -29,6 +29,8 @@ type sessionConfig struct {
 	serverURL string            // named in errors
 	newID     func() string     // makes source ids
 	recover   bool              // a source that is at its end is replaced without being asked
+	retry     RetryConfig       // of the delays between background runs
+	chance    func() float64    // in [0, 1): scatters what many clients would else do at once
 }
 
 // sessionMachine decides what an engine does. It is pure: step takes an event and the time at which it came and returns
@@ -56,6 +58,8 @@ type sessionMachine struct {
 
 	failure *messages.EngineFailedError
 
+	bg background
+
 	lastRef uint64
 	lastRun messages.RunID
 
@@ -75,12 +79,14 @@ type serverLink struct {
 	contract wire.ContractName
 	limits   wire.Limits
 	fleeting bool // asked for anew by every run
+	watch    bool // it offers a stream of changes
 }
 
-// sessionRead is a call that one transaction serves, on its way through the writer.
+// sessionRead is one transaction beside whatever runs, on its way through the writer.
 type sessionRead struct {
 	ref  uint64
-	call uint64
+	call uint64 // that it serves
+	look bool   // of background sync: it serves no call
 }
 
 func newSessionMachine(cfg sessionConfig) *sessionMachine {
@@ -119,11 +125,20 @@ func (m *sessionMachine) step(now time.Time, event any) []sessionEffect {
 	case evPaused:
 		m.pause(e)
 	case evKicked:
-		m.emit(fxKick{})
+		m.kick()
+	case evWritten:
+		m.written(e)
+	case evAlarm:
+		m.alarmed(e)
+	case evUnwatched:
+		m.unwatched()
 	default:
-		m.observe(event)
+		if !m.hear(event) {
+			m.observe(event)
+		}
 	}
 	m.startNext()
+	m.tend()
 	return m.out
 }
 
@@ -148,9 +163,14 @@ func (m *sessionMachine) call(c evCalled) {
 		err := m.refusal(c.Verb)
 		if err == nil {
 			m.clearError()
-			m.emit(fxKick{})
+			m.free()
+			m.kick()
 		}
 		m.answer(c.ID, Result{State: m.state}, err)
+	case c.Verb == VerbStart:
+		m.startAuto(c)
+	case c.Verb == VerbStop:
+		m.stopAuto(c.ID)
 	case c.aside() != nil:
 		if err := m.refusal(c.Verb); err != nil {
 			m.answer(c.ID, Result{}, err)
@@ -162,6 +182,12 @@ func (m *sessionMachine) call(c evCalled) {
 	}
 }
 
+// kick ends every delay.
+func (m *sessionMachine) kick() {
+	m.kickAuto()
+	m.emit(fxKick{})
+}
+
 // read has the writer serve a call beside whatever runs.
 func (m *sessionMachine) read(call uint64, c messages.Command) {
 	m.lastRef++
@@ -171,7 +197,7 @@ func (m *sessionMachine) read(call uint64, c messages.Command) {
 
 // enqueue lets a caller join a run or queues a new one for him.
 func (m *sessionMachine) enqueue(c evCalled) {
-	if r := m.current; r != nil && r.is(c) && !r.abandoned && (!r.begun || c.Verb.shareable()) {
+	if r := m.current; r != nil && r.is(c) && !r.abandoned && m.joinable(r) {
 		r.callers = append(r.callers, c.ID)
 		return
 	}
@@ -182,6 +208,15 @@ func (m *sessionMachine) enqueue(c evCalled) {
 		}
 	}
 	m.queue = append(m.queue, &sessionRun{verb: c.Verb, user: c.User, callers: []uint64{c.ID}})
+}
+
+// joinable reports whether another caller of the same verb may join the current run. One that nobody asked for becomes
+// his, and ends as his calls do, unless it has already been told to go on for ever.
+func (m *sessionMachine) joinable(r *sessionRun) bool {
+	if r.background() {
+		return !r.begun && m.waiting == nil
+	}
+	return !r.begun || r.verb.shareable()
 }
 
 // refusal says why a verb cannot be served in the present state, or nil. It is the one place that decides.
@@ -201,8 +236,9 @@ func (m *sessionMachine) refusal(v Verb) error {
 // leave drops a caller. A run that nobody waits for any more is cancelled.
 func (m *sessionMachine) leave(id uint64) {
 	// A read costs one transaction that is already queued: it runs, its answer goes nowhere.
-	m.reads = slices.DeleteFunc(m.reads, func(r sessionRead) bool { return r.call == id })
+	m.reads = slices.DeleteFunc(m.reads, func(r sessionRead) bool { return r.call == id && !r.look })
 	m.closers = slices.DeleteFunc(m.closers, func(c uint64) bool { return c == id })
+	m.dropStopper(id)
 	for i, r := range m.queue {
 		if r.drop(id) {
 			if len(r.callers) == 0 {
@@ -252,6 +288,7 @@ func (m *sessionMachine) finish(err error) {
 	}
 	r.result.State = m.state
 	m.emit(fxRan{Verb: r.verb, Result: r.result, Began: r.since, Err: err})
+	m.learn(r, err)
 	for _, id := range r.callers {
 		m.answer(id, r.result, err)
 	}
@@ -289,6 +326,11 @@ func (m *sessionMachine) close(id uint64) {
 	}
 	m.life = lifeClosing
 	m.dismiss(messages.ErrClosed)
+	for _, stopper := range m.bg.stoppers {
+		m.answer(stopper, Result{}, messages.ErrClosed)
+	}
+	m.bg.stoppers = nil
+	m.forgetAuto()
 	m.stop()
 }
 
@@ -319,7 +361,9 @@ func (m *sessionMachine) dismiss(err error) {
 		}
 	}
 	for _, r := range m.reads {
-		m.answer(r.call, Result{}, err)
+		if !r.look {
+			m.answer(r.call, Result{}, err)
+		}
 	}
 	m.queue, m.reads, m.waiting, m.phase = nil, nil, nil, ""
 }
@@ -327,6 +371,7 @@ func (m *sessionMachine) dismiss(err error) {
 func (m *sessionMachine) stop() {
 	if !m.stopping {
 		m.stopping = true
+		m.deafen()
 		m.emit(fxStop{})
 	}
 }
@@ -350,6 +395,7 @@ func (m *sessionMachine) pause(p evPaused) {
 	} else {
 		m.downloadsPaused = p.Paused
 	}
+	m.pauseAuto(p)
 }
 
 // observe takes what the children tell beside their answers.
@@ -396,6 +442,10 @@ var resolutionNames = map[local.ResolutionKind]string{
 // lost ends a run whose child panicked before it could answer. Whatever it had done is on disk; the next run goes on
 // from there.
 func (m *sessionMachine) lost(e evLost) {
+	if e.Child == ChildWatcher {
+		m.watcherLost(e.Err)
+		return
+	}
 	if r := m.current; r != nil && r.id == e.Run && servedBy(r.outstanding) == e.Child && m.settled(e.Err) {
 		m.proceed()
 	}

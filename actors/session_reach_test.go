@@ -18,10 +18,15 @@ type sessionWalk struct {
 	trail   []string
 	waiting map[uint64]bool // calls without an answer
 	calls   uint64
-	stopOut bool                   // an fxStop is outstanding
-	reads   []uint64               // refs of reads outstanding
-	pending map[sessionEffect]bool // effects given and not answered, reads and stop excepted
-	ended   bool
+	stopOut bool        // an fxStop is outstanding
+	reads   []uint64    // refs of reads outstanding that serve calls
+	signal  bool        // the commit signal is on
+	watcher streamState // what there is of a watcher: streamNone, streamOpening or streamEnding
+	// unpulled is set by a hint until a pull begins, and again when that fails.
+	unpulled, pulling bool
+	surprises         int                    // how many may still come
+	pending           map[sessionEffect]bool // effects given and not answered, reads and stop excepted
+	ended             bool
 }
 
 func newSessionWalk(recover bool) *sessionWalk {
@@ -34,6 +39,9 @@ func newSessionWalk(recover bool) *sessionWalk {
 func (w *sessionWalk) take(t *testing.T, line string) {
 	t.Helper()
 	w.trail = append(w.trail, line)
+	if surprising(line) {
+		w.surprises--
+	}
 	words := strings.Fields(line)
 	current := w.machine.current
 	switch words[0] {
@@ -42,7 +50,17 @@ func (w *sessionWalk) take(t *testing.T, line string) {
 	case "leave":
 		delete(w.waiting, number(words[1]))
 	case "stopped":
-		w.stopOut = false
+		w.stopOut, w.watcher = false, streamNone
+	case "written":
+		w.signal = false
+	case "unwatched":
+		w.watcher = streamNone
+	case "hint":
+		w.unpulled = w.unpulled || w.machine.bg.stream.state == streamOpen
+	case "error":
+		w.unpulled, w.pulling = w.unpulled || w.pulling, false
+	case "pulled":
+		w.pulling = false
 	}
 	var event any
 	var err error
@@ -69,11 +87,23 @@ func (w *sessionWalk) take(t *testing.T, line string) {
 				w.fail(t, "stops while stopping")
 			}
 			w.stopOut = true
-			w.reads = nil // the answers come to nothing
+			w.reads, w.looks = nil, nil // the answers come to nothing
 			clear(w.pending)
 		case fxTerminate:
 			w.ended = true
+		case fxListen:
+			w.signal = e.On
+		case fxWatch:
+			w.watcher = streamOpening
+		case fxUnwatch:
+			if w.watcher == streamNone {
+				w.fail(t, "ends a watcher that is not there")
+			}
+			w.watcher = streamEnding
 		case fxDo:
+			if w.isLook(e) {
+				continue
+			}
 			if len(w.machine.reads) > reading && w.machine.reads[len(w.machine.reads)-1].ref == e.Ref {
 				w.reads = append(w.reads, e.Ref)
 				w.out = nil
@@ -83,9 +113,15 @@ func (w *sessionWalk) take(t *testing.T, line string) {
 				continue
 			}
 			w.pending[e] = true
-		case fxOpen, fxCapabilities, fxConnect, fxPush, fxPull, fxSnapshot:
+		case fxPull, fxSnapshot:
+			w.unpulled, w.pulling = false, w.unpulled
+			w.pending[e] = true
+		case fxOpen, fxCapabilities, fxConnect, fxPush:
 			w.pending[e] = true
 		}
+	}
+	if !w.machine.active() || w.machine.user == "" {
+		w.unpulled, w.pulling = false, false // whoever goes on takes up whatever there is
 	}
 	w.check(t)
 }
@@ -123,15 +159,20 @@ func (w *sessionWalk) check(t *testing.T) {
 		w.fail(t, "stopping without a stop, or the other way round")
 	case len(m.closers) > 0 && !m.stopping:
 		w.fail(t, "somebody waits for an end that nobody brings")
-	case len(m.reads) != len(w.reads) && !m.stopping:
-		w.fail(t, "%d reads, %d commands for them", len(m.reads), len(w.reads))
+	case len(m.reads) != len(w.reads)+len(w.looks) && !m.stopping:
+		w.fail(t, "%d reads, %d commands for them", len(m.reads), len(w.reads)+len(w.looks))
+	case len(m.bg.stoppers) > 0 && m.current == nil && !m.stopping && w.watcher != streamEnding:
+		w.fail(t, "a Stop waits for nothing")
 	}
+	w.checkAuto(t)
 	known := map[uint64]bool{}
-	for _, c := range m.closers {
+	for _, c := range append(slices.Clone(m.closers), m.bg.stoppers...) {
 		known[c] = true
 	}
 	for _, r := range m.reads {
-		known[r.call] = true
+		if !r.look {
+			known[r.call] = true
+		}
 	}
 	for _, r := range append(slices.Clone(m.queue), m.current) {
 		if r != nil {
@@ -238,7 +279,7 @@ func (w *sessionWalk) signature() string {
 	if len(m.queue) > 0 {
 		s += " then something"
 	}
-	return s
+	return s + w.autoSignature()
 }
 
 // clone copies a walk, so that it can go on in two ways.
@@ -247,6 +288,7 @@ func (w *sessionWalk) clone() *sessionWalk {
 	c.sessionPlayer, p.machine = &p, &m
 	c.trail, c.reads = slices.Clone(w.trail), slices.Clone(w.reads)
 	c.waiting, c.pending = maps.Clone(w.waiting), maps.Clone(w.pending)
+	p.looks, m.bg.stoppers = slices.Clone(w.looks), slices.Clone(m.bg.stoppers)
 	m.out = nil
 	m.reads, m.closers = slices.Clone(m.reads), slices.Clone(m.closers)
 	m.queue = slices.Clone(m.queue)
@@ -269,13 +311,19 @@ func (r *sessionRun) clone() *sessionRun {
 // caller at a time and a second one now and then.
 func TestEverySessionStateHasOneWaker(t *testing.T) {
 	t.Parallel()
-	const limit = 50_000 // far more than there are
+	// Recovering by itself, there is more to do than without.
+	explore(t, newSessionWalk(true), 50_000, func(w *sessionWalk) []string { return w.choices(true, true) })
+}
+
+// explore visits every state that can be reached from one by the lines that choices names. limit is far more than there are.
+func explore(t *testing.T, start *sessionWalk, limit int, choices func(*sessionWalk) []string) {
+	t.Helper()
 	seen := map[string]bool{}
-	frontier := []*sessionWalk{newSessionWalk(true)} // with more to do than without
+	frontier := []*sessionWalk{start}
 	for len(frontier) > 0 && len(seen) < limit {
 		from := frontier[0]
 		frontier = frontier[1:]
-		for _, line := range from.choices(true, true) {
+		for _, line := range choices(from) {
 			w := from.clone()
 			w.take(t, line)
 			if w.ended {

@@ -56,6 +56,10 @@ type sessionRun struct {
 	user    string // VerbAttach
 	callers []uint64
 
+	auto  bool      // begun by background sync, for a lane; callers may have joined since
+	lane  lane      // auto only
+	until time.Time // until when it had still to wait when it was told to give way
+
 	id          messages.RunID
 	since       time.Time // when it began
 	plan        []step
@@ -84,6 +88,9 @@ type sessionRun struct {
 
 // is reports whether r serves what c asks for.
 func (r *sessionRun) is(c evCalled) bool { return r.verb == c.Verb && r.user == c.User }
+
+// background reports whether nobody waits for r, as nobody asked for it. It retries for ever, and gives way.
+func (r *sessionRun) background() bool { return r.auto && len(r.callers) == 0 }
 
 // drop takes a caller out and reports whether he was there.
 func (r *sessionRun) drop(id uint64) bool {
@@ -198,28 +205,28 @@ func (m *sessionMachine) begin(s step) {
 		r.begun = true
 		// What collides with a snapshot goes before it, although that leaves the gate set until then.
 		m.issue(fxPush{messages.Push{
-			Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: r.collision != nil,
-			FinishOnly: r.verb == VerbPushPending && r.collision == nil,
+			Run: r.id, Link: m.linkNow(), OneShot: !r.background(), PastGate: r.collision != nil,
+			FinishOnly: r.verb == VerbPushPending && !r.background() && r.collision == nil,
 		}})
 	case actPushThese:
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, PastGate: true, Only: r.collision}})
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), PastGate: true, Only: r.collision}})
 	case actReplay:
 		r.begun = true
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: true, ReplayOnly: true}})
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), ReplayOnly: true}})
 	case actPull:
 		if m.downloadsPaused {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
 		r.begun = true
-		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: true, Displace: r.displace}})
+		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Displace: r.displace}})
 	case actSnapshot:
 		if m.downloadsPaused && r.verb == VerbRebuild {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
 		r.begun = true
-		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: true, Displace: r.displace}})
+		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Displace: r.displace}})
 	case actDetach:
 		r.begun = true
 		m.write(messages.Detach{})
@@ -320,6 +327,7 @@ func (m *sessionMachine) openDone(e evOpened) {
 	}
 	m.life, m.failure = lifeOpen, nil
 	m.state = e.State
+	m.takeUp()
 	if m.user != "" && (m.state.Attachment.Binding != local.Attached || m.state.Attachment.UserID != m.user) {
 		m.user = ""
 	}
@@ -329,9 +337,13 @@ func (m *sessionMachine) openDone(e evOpened) {
 // writerDone takes the writer's answer to a command of the session.
 func (m *sessionMachine) writerDone(e messages.WriterDone) {
 	if i := slices.IndexFunc(m.reads, func(r sessionRead) bool { return r.ref == e.Ref }); i >= 0 {
-		call := m.reads[i].call
+		read := m.reads[i]
 		m.reads = slices.Delete(m.reads, i, i+1)
-		m.asideDone(call, e)
+		if read.look {
+			m.looked(e)
+		} else {
+			m.asideDone(read.call, e)
+		}
 		return
 	}
 	r := m.current
@@ -401,7 +413,12 @@ func (m *sessionMachine) loaded() {
 		m.finish(err)
 		return
 	}
+	if m.unsent() {
+		m.bg.vain = 0
+	}
 	switch {
+	case r.background() && r.lane == lanePush && !m.unsent():
+		r.plan = nil // a commit that changed nothing of ours, or undid it
 	case m.state.Operation.Kind == local.SourceRecovery:
 		m.recoverFirst()
 	case r.verb == VerbRebuild && mismatched(&m.state) && !m.downloadsPaused:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -76,43 +77,83 @@ func playSession(t *testing.T, story string) string {
 				}
 				fmt.Fprintln(&out, "    "+describe(e))
 			}
-			s := p.machine.status()
-			fmt.Fprintf(&out, "    (%s: %s)\n", s.Phase, s.Reason)
+			fmt.Fprintln(&out, "    "+p.describeStatus())
 		}
 	}
 	return out.String()
+}
+
+// describeStatus writes the phase, and while background sync is on also how long it waits and what would wake it.
+func (p *sessionPlayer) describeStatus() string {
+	s := p.machine.status()
+	line := fmt.Sprintf("(%s: %s", s.Phase, s.Reason)
+	if p.machine.bg.on {
+		if s.Attempt > 0 {
+			line += fmt.Sprintf(", attempt %d", s.Attempt)
+		}
+		if !s.WaitingUntil.IsZero() {
+			line += fmt.Sprintf(", for %v", s.WaitingUntil.Sub(p.now))
+		}
+		if len(s.WokenBy) > 0 {
+			line += fmt.Sprintf(", or %q", s.WokenBy)
+		}
+	}
+	return line + ")"
 }
 
 // sessionPlayer drives a session machine by lines of text.
 type sessionPlayer struct {
 	machine *sessionMachine
 	now     time.Time
-	out     sessionEffect // the last effect that has an answer
+	out     sessionEffect // the last effect of a run that has an answer
+	looks   []uint64      // refs of reads that background sync waits for
+	commits uint64
 }
+
+var storyBegins = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSessionPlayer(story string) *sessionPlayer {
 	id := 0
 	return &sessionPlayer{
-		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		now: storyBegins,
 		machine: newSessionMachine(sessionConfig{
 			tables:    []wire.TableSpec{{Schema: "main", Table: "users", SyncKeyColumns: []string{"id"}}},
 			serverURL: "https://example.com",
 			newID:     func() string { id++; return fmt.Sprintf("fresh-%d", id) },
 			recover:   strings.HasPrefix(story, "# AutoRecover"),
+			retry:     testRetry,
+			chance:    func() float64 { return 0.5 },
 		}),
 	}
 }
 
 func (p *sessionPlayer) step(event any) []sessionEffect {
-	p.now = p.now.Add(time.Second)
+	if alarm, ok := event.(evAlarm); ok && alarm.Ref == p.machine.bg.alarmRef && !p.machine.bg.alarm.IsZero() {
+		p.now = p.machine.bg.alarm // nothing happens between
+	} else {
+		p.now = p.now.Add(time.Second)
+	}
 	effects := p.machine.step(p.now, event)
+	if len(p.machine.reads) == 0 {
+		p.looks = nil
+	}
 	for _, e := range effects {
+		if p.isLook(e) {
+			p.looks = append(p.looks, e.(fxDo).Ref)
+			continue
+		}
 		switch e.(type) {
 		case fxOpen, fxDo, fxCapabilities, fxConnect, fxPush, fxPull, fxSnapshot:
 			p.out = e
 		}
 	}
 	return effects
+}
+
+// isLook reports whether an effect is a read of background sync's.
+func (p *sessionPlayer) isLook(e sessionEffect) bool {
+	do, ok := e.(fxDo)
+	return ok && slices.ContainsFunc(p.machine.reads, func(r sessionRead) bool { return r.look && r.ref == do.Ref })
 }
 
 // parse reads an event:
@@ -125,16 +166,51 @@ func (p *sessionPlayer) step(event any) []sessionEffect {
 //	connect RESOLUTION      … with a resolution
 //	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY… rotated=ID | outbox | lease]      pulled snapshot [ID]
 //	detached                blocked N     stopped
+//	call N Start [USER] [watch]           written     alarm [commits] (the time is its own)     looked TOKENS…|error
+//	opened    hint SEQ      alive         lost        refused NAME      unwatched     watcher-panic
 func (p *sessionPlayer) parse(line string) (any, error) {
 	words := strings.Fields(line)
 	rest := words[1:]
 	switch words[0] {
 	case "call":
 		c := evCalled{ID: number(rest[0]), Verb: verbNamed(rest[1])}
-		if len(rest) > 2 {
+		if c.Verb == VerbStart {
+			c.Auto = parseAuto(rest[2:])
+		} else if len(rest) > 2 {
 			c.User = rest[2]
 		}
 		return c, nil
+	case "written":
+		p.commits++
+		return evWritten{Commits: p.commits}, nil
+	case "alarm":
+		if len(rest) > 0 { // something was committed since the signal
+			p.commits++
+		}
+		return evAlarm{Ref: p.machine.bg.alarmRef, Commits: p.commits}, nil
+	case "looked":
+		done := messages.WriterDone{Ref: p.looks[0]}
+		p.looks = p.looks[1:]
+		if len(rest) == 1 && rest[0] == "error" {
+			done.Err = errors.New("disk I/O error")
+		} else {
+			done.Result = parseState(rest)
+		}
+		return done, nil
+	case "opened":
+		return messages.WatchOpened{Epoch: p.machine.bg.stream.epoch}, nil
+	case "hint":
+		return messages.WatchHint{Epoch: p.machine.bg.stream.epoch, Seq: int64(number(rest[0]))}, nil
+	case "alive":
+		return messages.WatchAlive{Epoch: p.machine.bg.stream.epoch}, nil
+	case "lost":
+		return messages.WatchLost{Epoch: p.machine.bg.stream.epoch, Err: errors.New("down"), Attempt: 1, Until: p.now.Add(time.Minute)}, nil
+	case "refused":
+		return messages.WatchRefused{Epoch: p.machine.bg.stream.epoch, Err: namedError(rest[0])}, nil
+	case "unwatched":
+		return evUnwatched{}, nil
+	case "watcher-panic":
+		return evLost{Child: ChildWatcher, Err: &panicked{cause: "boom"}}, nil
 	case "leave":
 		return evLeft{ID: number(rest[0])}, nil
 	case "pause", "resume":
@@ -268,7 +344,20 @@ func verbNamed(name string) Verb {
 	panic("no verb " + name)
 }
 
-// parseState reads "user=u dirty=2 lease gate outbox=classic contract=classic keep reattach live recovery=reason replace=u staged".
+// parseAuto reads "[USER] [watch]". The times are the defaults of the root package.
+func parseAuto(tokens []string) AutoConfig {
+	a := AutoConfig{Debounce: 20 * time.Millisecond, MaxDelay: 500 * time.Millisecond, PollInterval: time.Minute}
+	for _, token := range tokens {
+		if token == "watch" {
+			a.Watch = true
+		} else {
+			a.UserID = token
+		}
+	}
+	return a
+}
+
+// parseState reads "user=u dirty=2 lease gate outbox=classic contract=classic keep reattach live recovery=reason replace=u staged at=7".
 func parseState(tokens []string) local.State {
 	s := local.State{Attachment: local.Attachment{CurrentSourceID: "source", Binding: local.Anonymous}}
 	s.Operation.Kind = local.NoOperation
@@ -302,6 +391,8 @@ func parseState(tokens []string) local.State {
 			s.Operation.Stage.Complete, s.Contract = true, wire.ClassicContract
 		case "contract":
 			s.Contract = wire.ContractName(value)
+		case "at":
+			s.Attachment.Checkpoint = int64(number(value))
 		case "held":
 			s.UploadBlocked = &local.Blocked{Code: value}
 		default:
@@ -327,6 +418,8 @@ func parseCapabilities(tokens []string) wire.Capabilities {
 			c.Contract = wire.ContractName(value)
 		case "without-lifecycle":
 			c.Features = nil
+		case "watch":
+			c.Features["bundle_change_watch"] = true
 		case "no-specs":
 			c.TableSpecs = nil
 		case "key":
@@ -398,16 +491,26 @@ func describe(e sessionEffect) string {
 		if e.ReplayOnly {
 			s += " replay-only"
 		}
+		s += describeEnd(e.OneShot)
 		if e.Only != nil {
 			s += fmt.Sprintf(" only=%d", len(e.Only.Intents))
 		}
 		return s
 	case fxPull:
-		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace)
+		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace) + describeEnd(e.OneShot)
 	case fxSnapshot:
-		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace)
+		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace) + describeEnd(e.OneShot)
 	case fxCancel:
 		return "cancel: " + describe(e.Effect)
+	case fxListen:
+		return fmt.Sprintf("listen %t", e.On)
+	case fxAlarm:
+		if e.At.IsZero() {
+			return "no alarm"
+		}
+		return "alarm " + e.At.Sub(storyBegins).String()
+	case fxWatch:
+		return fmt.Sprintf("watch %d", e.Epoch)
 	case fxPublish:
 		if r, ok := e.Event.(SourceRotated); ok {
 			return fmt.Sprintf("publish %s %s by %s: %s", r.Kind(), r.From, r.To, r.Reason)
@@ -416,6 +519,13 @@ func describe(e sessionEffect) string {
 	default:
 		return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "actors.fx"))
 	}
+}
+
+func describeEnd(oneShot bool) string {
+	if oneShot {
+		return ""
+	}
+	return " for-ever"
 }
 
 func describeRoom(d *local.Displacement) string {

@@ -31,6 +31,8 @@ const (
 	VerbRetryQuarantined
 	VerbDiscardQuarantined
 	VerbResume
+	VerbStart
+	VerbStop
 	VerbClose
 )
 
@@ -52,6 +54,8 @@ var verbNames = [...]string{
 	VerbRetryQuarantined:   "RetryQuarantined",
 	VerbDiscardQuarantined: "DiscardQuarantined",
 	VerbResume:             "Resume",
+	VerbStart:              "Start",
+	VerbStop:               "Stop",
 	VerbClose:              "Close",
 }
 

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"slices"
 	"time"
 
 	"github.com/oversqlite/oversqlite/local"
@@ -14,10 +15,13 @@ type Status struct {
 	Phase messages.Phase
 	// Reason says in a few words why it is in that phase; for a phase that waits, what it waits for.
 	Reason string
-	// WaitingUntil is when a failed request will be repeated; zero when nothing waits.
+	// WaitingUntil is when the engine goes on by itself: when a failed request or run is repeated, when the server is
+	// polled next. Zero when it does not wait for a moment.
 	WaitingUntil time.Time
-	// Attempt counts the failures of the request that waits, from 1; 0 when nothing waits.
+	// Attempt counts the failures of what waits, from 1; 0 when it waits for another reason.
 	Attempt int
+	// WokenBy names what would end the wait sooner, or, without a WaitingUntil, what is waited for.
+	WokenBy []Waker
 	// LastProgressAt is when something last succeeded; zero before anything did.
 	LastProgressAt time.Time
 	// LastError is what last went wrong, nil once something has succeeded since.
@@ -25,8 +29,9 @@ type Status struct {
 
 	// AttachedUser is the attached user's id, "" when none is attached.
 	AttachedUser string
-	// Pending is the local work that the server does not have. It is as fresh as the engine's last read: rows that the
-	// application writes while nothing runs are counted with the next run or status call.
+	// Pending is the local work that the server does not have, as of the engine's last read. While background sync is on
+	// that is never older than AutoConfig.MaxDelay, commits of other processes apart; else what is written while nothing
+	// runs is counted with the next run or status call.
 	Pending Pending
 	// Checkpoint is the highest bundle_seq that has been applied.
 	Checkpoint int64
@@ -65,7 +70,7 @@ func (p Pending) OldestAge(now time.Time) time.Duration {
 // differs reports whether a subscriber would want to know: counts and times alone are no news.
 func (s *Status) differs(o *Status) bool {
 	return s.Phase != o.Phase || s.Reason != o.Reason || !s.WaitingUntil.Equal(o.WaitingUntil) || s.Attempt != o.Attempt ||
-		s.errors != o.errors || s.AttachedUser != o.AttachedUser || s.RebuildRequired != o.RebuildRequired || s.SourceRecovery != o.SourceRecovery ||
+		!slices.Equal(s.WokenBy, o.WokenBy) || s.errors != o.errors || s.AttachedUser != o.AttachedUser || s.RebuildRequired != o.RebuildRequired || s.SourceRecovery != o.SourceRecovery ||
 		(s.UploadBlocked == nil) != (o.UploadBlocked == nil) || s.Pending.Quarantined != o.Pending.Quarantined ||
 		s.UploadsPaused != o.UploadsPaused || s.DownloadsPaused != o.DownloadsPaused
 }
@@ -88,10 +93,23 @@ func (m *sessionMachine) status() Status {
 		s.SourceRecovery = m.state.Operation.Reason
 	}
 	s.Phase, s.Reason = m.phaseNow()
-	if m.waiting != nil {
+	switch {
+	case m.waiting != nil:
 		s.Reason = "waiting to repeat: " + m.waiting.Reason
 		s.WaitingUntil = m.waiting.Until
 		s.Attempt = m.waiting.Attempt
+		s.WokenBy = []Waker{WakerKick}
+	case m.current == nil && m.active():
+		m.statusBetween(&s)
+	case m.current == nil && m.life == lifeOpen:
+		s.WokenBy = m.idleWakers()
+	case m.life == lifeFailed:
+		s.WokenBy = []Waker{WakerRestart}
+	case m.life == lifeNew:
+		s.WokenBy = []Waker{WakerOpen}
+	}
+	if s.LastError == nil {
+		s.LastError = m.autoError()
 	}
 	if m.life == lifeFailed {
 		s.Failure = m.failure
@@ -140,6 +158,18 @@ func (m *sessionMachine) idleReason() string {
 		return "uploads held back: " + m.state.UploadBlocked.Code
 	default:
 		return "nothing asked for"
+	}
+}
+
+// idleWakers says what an engine without background sync waits for.
+func (m *sessionMachine) idleWakers() []Waker {
+	switch {
+	case m.user == "":
+		return []Waker{WakerAttach}
+	case m.state.Operation.Kind == local.SourceRecovery && !m.cfg.recover:
+		return []Waker{WakerRebuild}
+	default:
+		return []Waker{WakerCall, WakerStart}
 	}
 }
 

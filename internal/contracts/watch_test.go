@@ -123,7 +123,7 @@ func TestWatchRefusals(t *testing.T) {
 // watchRuntime stands for the cases that need an engine that watches by itself.
 type watchRuntime struct{}
 
-func (*watchRuntime) run(t *testing.T) { t.Error("there is no background sync to run it with") }
+func (*watchRuntime) run(t *testing.T) { t.Error("the runner does not drive Start") }
 
 func TestWatchRuntime(t *testing.T) {
 	t.Parallel()

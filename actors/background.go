@@ -1,0 +1,572 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// This file holds the part of the session machine that decides what runs without a caller. It decides by looking, not by
+// remembering: after every event tend compares what there is to do with what is being done, so nothing that is wanted
+// depends on one event having been taken the right way.
+
+// AutoConfig is what background sync is started with. Everything is filled in: defaults are the root package's business.
+type AutoConfig struct {
+	UserID       string        // attached by itself; "": Attach is waited for
+	Debounce     time.Duration // after a local commit
+	MaxDelay     time.Duration // as long as commits keep coming
+	PollInterval time.Duration // nominal
+	Watch        bool          // where the server offers it
+}
+
+// lane is one of the things that background sync does. Each has its own pace: what holds uploads up says nothing of
+// downloads. An earlier lane goes first.
+type lane uint8
+
+const (
+	laneAttach lane = iota
+	lanePush
+	lanePull
+	lanes
+)
+
+var laneVerbs = [lanes]Verb{VerbAttach, VerbPushPending, VerbPullToStable}
+
+// background is what the machine knows of its background sync.
+type background struct {
+	on    bool
+	auto  AutoConfig
+	rests bool  // detached on purpose: attaches again when it is asked to
+	auth  error // the server refused the credentials: nothing is asked of it until they may have changed
+	pace  [lanes]pace
+
+	listening bool      // the commit signal is on
+	window    window    // of local commits that nobody has looked at
+	blind     int       // looks in a row that failed
+	vain      int       // signals in a row after which nothing new was found
+	pull      bool      // something calls for a pull
+	hinted    int64     // the newest bundle that the stream has told of since the last pull began
+	pollAt    time.Time // when the server is asked; zero while the stream is open
+	stream    stream
+
+	alarm    time.Time // armed; zero: none
+	alarmRef uint64
+	stoppers []uint64 // calls of Stop
+}
+
+// window gathers local commits. While it is open the commit signal is silent; closing it is looking at the state, with
+// the signal on again before.
+type window struct {
+	open       bool
+	first, due time.Time
+	signalled  bool   // by a commit, not by us
+	commits    uint64 // counted when it was last put off
+}
+
+// startAuto begins background sync, or goes on with another configuration.
+func (m *sessionMachine) startAuto(c evCalled) {
+	err := m.refusal(c.Verb)
+	if user := c.Auto.UserID; err == nil && user != "" && m.user != "" && user != m.user {
+		err = &messages.AttachBindingConflictError{AttachedUserID: m.user, RequestedUserID: user}
+	}
+	if err == nil {
+		m.bg.on, m.bg.auto, m.bg.rests = true, c.Auto, false
+		m.bg.pollAt = time.Time{}
+		m.free()
+		m.takeUp()
+	}
+	m.answer(c.ID, Result{State: m.state}, err)
+}
+
+// stopAuto ends background sync. The call is answered when nothing of it is left.
+func (m *sessionMachine) stopAuto(id uint64) {
+	m.bg.stoppers = append(m.bg.stoppers, id)
+	m.forgetAuto()
+}
+
+// forgetAuto forgets background sync but for what is still to be brought to an end.
+func (m *sessionMachine) forgetAuto() {
+	b := &m.bg
+	m.deafen()
+	*b = background{stream: stream{state: b.stream.state, epoch: b.stream.epoch}, alarm: b.alarm, alarmRef: b.alarmRef, stoppers: b.stoppers}
+}
+
+// deafen switches the commit signal off.
+func (m *sessionMachine) deafen() {
+	if m.bg.listening {
+		m.bg.listening = false
+		m.emit(fxListen{})
+	}
+}
+
+// takeUp looks at everything that may have happened while nobody did.
+func (m *sessionMachine) takeUp() {
+	if m.bg.on {
+		m.openWindow(m.now)
+		m.catchUp()
+	}
+}
+
+// catchUp calls for a pull, unless the stream is about to tell whether there is anything to pull.
+func (m *sessionMachine) catchUp() {
+	if m.bg.stream.state != streamOpen && !m.streamWanted() {
+		m.bg.pull = true
+	}
+}
+
+// free forgets what holds background sync up: the application has seen to it, or says that it is over.
+func (m *sessionMachine) free() {
+	m.bg.auth, m.bg.stream.refused = nil, nil
+	m.bg.pace = [lanes]pace{}
+}
+
+// kickAuto ends every delay between runs. What waits for credentials still does: the network is not what it lacks.
+func (m *sessionMachine) kickAuto() {
+	if !m.bg.on {
+		return
+	}
+	m.bg.pace = [lanes]pace{}
+	if m.bg.stream.state != streamOpen {
+		m.bg.pull = true
+	}
+}
+
+// pauseAuto goes on when a pause ends: what it held up is tried at once.
+func (m *sessionMachine) pauseAuto(p evPaused) {
+	if p.Paused || !m.bg.on {
+		return
+	}
+	for _, l := range []lane{lanePush, lanePull} {
+		if m.bg.pace[l].hold == holdDelay {
+			m.bg.pace[l] = pace{}
+		}
+	}
+	if !p.Uploads {
+		m.catchUp()
+	}
+}
+
+// active reports whether background sync may do anything.
+func (m *sessionMachine) active() bool {
+	return m.bg.on && m.life == lifeOpen && !m.stopping
+}
+
+// wants reports whether there is something to do in a lane.
+func (m *sessionMachine) wants(l lane) bool {
+	b := &m.bg
+	switch l {
+	case laneAttach:
+		return m.user == "" && b.auto.UserID != "" && !b.rests
+	case lanePush:
+		return m.user != "" && !m.uploadsPaused && (b.window.open || m.unsent())
+	default:
+		return m.user != "" && !m.downloadsPaused && (b.pull || b.hinted > m.state.Attachment.Checkpoint || m.unsettled())
+	}
+}
+
+// unsent reports whether there is anything that a push would send, or make up its mind about.
+func (m *sessionMachine) unsent() bool {
+	p := m.state.Pending
+	return p.Dirty > 0 || p.Outbox > 0 || p.Lease
+}
+
+// unsettled reports whether a snapshot is due.
+func (m *sessionMachine) unsettled() bool {
+	return m.state.Attachment.RebuildRequired || m.state.Operation.Kind == local.SourceRecovery
+}
+
+// wakes returns when a lane may run. It reports false when it has nothing to do or waits for the application.
+func (m *sessionMachine) wakes(l lane) (time.Time, bool) {
+	b := &m.bg
+	if b.auth != nil || !m.wants(l) || b.pace[l].hold == holdApplication {
+		return time.Time{}, false
+	}
+	if l == lanePush && b.window.open && b.pace[l].hold == holdNone {
+		return b.window.due, true
+	}
+	return b.pace[l].at, true
+}
+
+// tend brings what is being done in line with what there is to do. It comes after every event.
+func (m *sessionMachine) tend() {
+	m.giveWay()
+	m.tendStream()
+	m.tendPoll()
+	for m.active() && m.current == nil && len(m.queue) == 0 {
+		l, ready := m.nextLane()
+		if !ready {
+			break
+		}
+		m.runLane(l)
+	}
+	m.tendWindow()
+	m.tendAlarm()
+	m.tendStoppers()
+}
+
+// nextLane returns the first lane whose time has come.
+func (m *sessionMachine) nextLane() (lane, bool) {
+	for l := range lanes {
+		if at, ok := m.wakes(l); ok && !at.After(m.now) {
+			return l, true
+		}
+	}
+	return 0, false
+}
+
+// runLane starts a run that nobody asked for.
+func (m *sessionMachine) runLane(l lane) {
+	b := &m.bg
+	r := &sessionRun{verb: laneVerbs[l], auto: true, lane: l}
+	switch l {
+	case laneAttach:
+		r.user = b.auto.UserID
+	case lanePush:
+		m.closeWindow()
+	case lanePull:
+		b.pull, b.hinted = false, 0
+	}
+	m.lastRun++
+	r.id = m.lastRun
+	m.current, r.since = r, m.now
+	r.plan = m.planFor(r)
+	m.proceed()
+}
+
+// giveWay ends a background run that stands in the way: of a foreground call while it only waits, of a pause likewise,
+// and of Stop at once. What it was for stays wanted.
+func (m *sessionMachine) giveWay() {
+	r := m.current
+	if r == nil || !r.background() || r.abandoned {
+		return
+	}
+	paused := r.lane == lanePush && m.uploadsPaused || r.lane == lanePull && m.downloadsPaused
+	if m.bg.on && (m.waiting == nil || len(m.queue) == 0 && !paused) {
+		return
+	}
+	if m.waiting != nil {
+		r.until = m.waiting.Until // what the server asked for holds, unless the foreground finds otherwise
+	}
+	r.abandoned = true
+	m.emit(fxCancel{Effect: r.outstanding})
+}
+
+// tendPoll calls for a pull when one is due. While the stream is open there is no need of it, nor of a timer: what other
+// processes commit, of which nothing else tells, is looked for with the stream's heartbeats then.
+func (m *sessionMachine) tendPoll() {
+	b := &m.bg
+	switch {
+	case !m.active() || m.user == "" || b.auth != nil || b.stream.state == streamOpen:
+		b.pollAt = time.Time{}
+	case b.pollAt.IsZero():
+		b.pollAt = m.nextPoll()
+	case m.current == nil && !b.pollAt.After(m.now):
+		b.pollAt = m.nextPoll()
+		if m.downloadsPaused {
+			m.look()
+		} else {
+			b.pull = true // reads the state as well
+		}
+	}
+}
+
+// nextPoll scatters polls, so that clients that began together do not stay together.
+func (m *sessionMachine) nextPoll() time.Time {
+	return m.now.Add(time.Duration(float64(m.bg.auto.PollInterval) * (0.9 + 0.2*m.cfg.chance())))
+}
+
+// written takes the commit signal: something was committed after the signal had been switched on.
+func (m *sessionMachine) written(e evWritten) {
+	b := &m.bg
+	b.listening = false
+	if !m.active() {
+		return
+	}
+	if p := &b.pace[lanePush]; p.hold == holdRefused && p.soonest.Before(p.at) {
+		p.at = p.soonest // it may have mended what was refused
+	}
+	if !b.window.open {
+		b.window = window{open: true, signalled: true, first: m.now, due: m.now.Add(m.debounce()), commits: e.Commits}
+	}
+}
+
+// debounce is how long to wait after a commit signal. The signal comes again while somebody else holds the database, and
+// comes for tables that are not synced: the more often nothing new is found, the less there is to hurry for.
+func (m *sessionMachine) debounce() time.Duration {
+	b := &m.bg
+	return min(b.auto.Debounce<<min(b.vain, 10), b.auto.MaxDelay)
+}
+
+// openWindow has the state looked at when due, as after a local commit.
+func (m *sessionMachine) openWindow(due time.Time) {
+	if !m.bg.window.open {
+		m.bg.window = window{open: true, first: m.now, due: due}
+	}
+}
+
+// closeWindow switches the commit signal on. What was committed before is seen by whoever reads the state after it.
+func (m *sessionMachine) closeWindow() {
+	if m.bg.window.signalled {
+		m.bg.vain++ // until something is found
+	}
+	m.bg.window = window{}
+	m.bg.listening = true
+	m.emit(fxListen{On: true})
+}
+
+// tendWindow looks at the state when a window is due that no push has closed: Status is to be true whatever holds
+// pushes up.
+func (m *sessionMachine) tendWindow() {
+	w := &m.bg.window
+	if !m.active() {
+		*w = window{}
+		return
+	}
+	if w.open && !w.due.After(m.now) {
+		m.closeWindow()
+		m.look()
+	}
+}
+
+// look has the state read beside whatever runs.
+func (m *sessionMachine) look() {
+	m.lastRef++
+	m.reads = append(m.reads, sessionRead{ref: m.lastRef, look: true})
+	m.emit(fxDo{Ref: m.lastRef, Command: messages.LoadState{}})
+}
+
+// looked takes the answer to a look. One that failed is repeated.
+func (m *sessionMachine) looked(e messages.WriterDone) {
+	if e.Err == nil {
+		state := e.Result.(local.State)
+		if state.Pending != m.state.Pending {
+			m.bg.vain = 0
+		}
+		m.state, m.bg.blind = state, 0
+		return
+	}
+	m.noteError(e.Err)
+	m.bg.blind++
+	m.openWindow(m.now.Add(m.cfg.retry.between(m.bg.blind, 0, m.cfg.chance)))
+}
+
+// alarmed takes an alarm. A window in which commits keep coming is put off, for so long.
+func (m *sessionMachine) alarmed(e evAlarm) {
+	b := &m.bg
+	if e.Ref != b.alarmRef {
+		return
+	}
+	b.alarm = time.Time{}
+	w := &b.window
+	if last := w.first.Add(b.auto.MaxDelay); w.open && !w.due.After(m.now) && e.Commits != w.commits && w.due.Before(last) {
+		w.commits = e.Commits
+		if w.due = m.now.Add(b.auto.Debounce); w.due.After(last) {
+			w.due = last
+		}
+	}
+}
+
+// tendAlarm keeps the one alarm that background sync needs: at the first moment at which time alone changes what there is
+// to do. While something runs, its end is what is waited for.
+func (m *sessionMachine) tendAlarm() {
+	b := &m.bg
+	var at time.Time
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if m.active() {
+		sooner(b.window.due)
+		if m.current == nil && len(m.queue) == 0 {
+			sooner(b.pollAt)
+			for l := range lanes {
+				if t, ok := m.wakes(l); ok {
+					sooner(t)
+				}
+			}
+		}
+	}
+	if !at.Equal(b.alarm) {
+		b.alarm = at
+		b.alarmRef++
+		m.emit(fxAlarm{Ref: b.alarmRef, At: at})
+	}
+}
+
+// tendStoppers answers Stop when nothing is left of background sync.
+func (m *sessionMachine) tendStoppers() {
+	b := &m.bg
+	if len(b.stoppers) == 0 || m.stopping || b.stream.state != streamNone {
+		return
+	}
+	if r := m.current; r != nil && r.background() && !b.on {
+		return
+	}
+	for _, id := range b.stoppers {
+		m.answer(id, Result{State: m.state}, nil)
+	}
+	b.stoppers = nil
+}
+
+// learn takes in what the end of any run means for background sync.
+func (m *sessionMachine) learn(r *sessionRun, err error) {
+	if !m.bg.on {
+		return
+	}
+	if err == nil && (r.result.Detached || r.verb == VerbUninstallSync) {
+		m.bg.rests = true
+	}
+	if r.auto {
+		m.laneDone(r, err)
+		return
+	}
+	m.foregroundDone(r, err)
+}
+
+// foregroundDone takes in what a caller's run has found out.
+func (m *sessionMachine) foregroundDone(r *sessionRun, err error) {
+	b := &m.bg
+	covers := r.verb.lanes()
+	var exhausted *messages.RetryExhaustedError
+	var auth *messages.AuthError
+	switch {
+	case len(covers) == 0:
+	case err == nil:
+		b.auth = nil
+		for _, l := range covers {
+			b.pace[l] = pace{}
+		}
+		if r.verb == VerbAttach {
+			m.attachDone(r)
+		}
+	case errors.As(err, &auth):
+		b.auth = err
+	case errors.As(err, &exhausted):
+		for _, l := range covers {
+			b.pace[l].until(exhausted.NextRetryAt, exhausted.Attempts, err)
+		}
+	case m.user == "" && r.verb != VerbAttach:
+		m.lostAttachment(err)
+	}
+}
+
+// lanes returns what of background sync a caller's run does as well.
+func (v Verb) lanes() []lane {
+	switch v {
+	case VerbAttach:
+		return []lane{laneAttach, lanePush, lanePull}
+	case VerbSync, VerbSyncThenDetach, VerbRebuild:
+		return []lane{lanePush, lanePull}
+	case VerbPushPending:
+		return []lane{lanePush}
+	case VerbPullToStable:
+		return []lane{lanePull}
+	default:
+		return nil
+	}
+}
+
+// attachDone goes on after an Attach that did not fail.
+func (m *sessionMachine) attachDone(r *sessionRun) {
+	if r.result.Attach == AttachRetryLater {
+		m.delay(laneAttach, nil, r.result.RetryAfter)
+		return
+	}
+	m.bg.rests = false
+	m.free()
+	m.openWindow(m.now)
+	if r.result.Sync.Restored == nil { // else what is here is as new as can be
+		m.catchUp()
+	}
+}
+
+// lostAttachment paces the Attach that follows an attachment which ended by itself, so that two that keep ending each
+// other do not go round without a pause.
+func (m *sessionMachine) lostAttachment(err error) {
+	if m.wants(laneAttach) {
+		m.delay(laneAttach, err, 0)
+	}
+}
+
+// laneDone paces a lane by how its run ended. What the run was for stays wanted unless it succeeded.
+func (m *sessionMachine) laneDone(r *sessionRun, err error) {
+	b := &m.bg
+	if err == nil {
+		m.laneSucceeded(r)
+		return
+	}
+	switch r.lane {
+	case lanePush:
+		m.openWindow(m.now)
+	case lanePull:
+		b.pull = true
+	}
+	var auth *messages.AuthError
+	var lost *messages.AttachRequiredError
+	switch p := &b.pace[r.lane]; {
+	case err == context.Canceled: //nolint:errorlint // the bare value is what a cancelled run ends with
+		if !r.until.IsZero() {
+			p.until(r.until, p.failures+1, m.lastErr)
+		}
+	case errors.As(err, &auth):
+		b.auth = err
+	case errors.As(err, &lost):
+		m.lostAttachment(err)
+	case needsApplication(err):
+		p.hold, p.err = holdApplication, err
+	case r.lane == lanePush && holdsUploads(err):
+		m.delayRefused(err)
+	default:
+		m.delay(r.lane, err, 0)
+	}
+}
+
+// laneSucceeded goes on after a background run that did not fail. When it left work of its own kind without having got
+// anywhere, the next one waits like after a failure.
+func (m *sessionMachine) laneSucceeded(r *sessionRun) {
+	b := &m.bg
+	before := b.pace[r.lane]
+	b.pace[r.lane] = pace{}
+	stuck := false
+	switch r.lane {
+	case laneAttach:
+		b.pace[r.lane] = before
+		m.attachDone(r)
+	case lanePush:
+		stuck = m.unsent() && !m.uploadsPaused && !r.result.Sync.Committed
+	case lanePull:
+		b.pollAt = m.nextPoll()
+		stuck = m.unsettled() && !m.downloadsPaused
+		if push := &b.pace[lanePush]; r.result.Sync.Downloads != messages.PullAtTarget && push.hold == holdDelay && push.err == nil {
+			push.at = time.Time{} // what it lacked may have come
+		}
+	}
+	if r.lane != laneAttach {
+		b.pace[laneAttach] = pace{}
+	}
+	if stuck {
+		b.pace[r.lane].failures = before.failures
+		m.delay(r.lane, nil, 0)
+	}
+}
+
+// needsApplication reports whether only the application can do something about err: nothing changes by repeating.
+func needsApplication(err error) bool {
+	var (
+		recovery *messages.SourceRecoveryRequiredError
+		diverged *messages.SourceReplacementDivergedError
+		binding  *messages.AttachBindingConflictError
+		state    *messages.AttachLocalStateConflictError
+	)
+	return errors.As(err, &recovery) || errors.As(err, &diverged) || errors.As(err, &binding) || errors.As(err, &state)
+}
+
+// dropStopper forgets a call of Stop.
+func (m *sessionMachine) dropStopper(id uint64) {
+	m.bg.stoppers = slices.DeleteFunc(m.bg.stoppers, func(c uint64) bool { return c == id })
+}
