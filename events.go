@@ -145,8 +145,9 @@ type (
 	// StateChanged tells that Status has changed in more than its counts and times: From which phase To which, the new
 	// Reason, and the last error Err.
 	StateChanged = actors.StateChanged
-	// ProgressMade tells how far a push, a pull or a snapshot has come: Phase, Done, Total (0: not known). A slow subscriber
-	// gets the newest of several, and always the last, in which Done equals Total.
+	// ProgressMade tells how far a push, a pull or a snapshot has come: Phase, Done, Total (0: not known). They count rows, those
+	// of a pull bundles. A slow subscriber gets the newest of several. What succeeds ends with Done equal to Total, and whoever
+	// has seen some of it sees that, too; what fails is told by StateChanged.
 	ProgressMade = actors.Progressed
 	// TablesChanged tells which Tables a transaction of the engine changed, and with what Cause. A push that was committed
 	// tells those of its rows, although their content may be what it was. What the application writes itself is not told.

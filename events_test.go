@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
 )
@@ -84,6 +86,68 @@ func TestEvents(t *testing.T) {
 		c, ok := e.(oversqlite.TablesChanged)
 		return ok && c.Cause == oversqlite.CauseDetach
 	})
+}
+
+// Each phase of a push, a pull and a snapshot that a subscriber has seen anything of ends at 100 %, also for one who does not
+// receive anything until it is all over.
+func TestProgressEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	small := func(c *oversqlite.Config) {
+		c.Limits = oversqlite.Limits{PushChunkRows: 2, CommittedRows: 2, PullBundles: 1, SnapshotRows: 2}
+	}
+	a, b := w.ready("ann", small), w.ready("ann", small)
+	// A weight of 1.5 has the server's numbers compared and not only hashed, so that what was pushed is fetched.
+	fill := func(d *device, n int) {
+		for range n {
+			d.exec(`INSERT INTO notes (id, title, weight) VALUES (?, 'x', 1.5)`, uuid.NewString())
+		}
+	}
+	fill(b, 1)
+	b.sync()
+	for range 5 {
+		fill(b, 7)
+		b.sync()
+	}
+	fast := a.Subscribe(oversqlite.WithBuffer(5000))
+	slow := a.Subscribe(oversqlite.WithBuffer(1))
+	fill(a, 15)
+	a.sync()
+	if _, err := a.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fill(a, 15)
+	a.sync()
+	_ = a.Close()
+	ends := func(s *oversqlite.Subscription) (last map[oversqlite.Phase]oversqlite.ProgressMade, steps int) {
+		last = map[oversqlite.Phase]oversqlite.ProgressMade{}
+		for e := range s.C() {
+			if p, ok := e.(oversqlite.ProgressMade); ok {
+				last[p.Phase] = p
+				steps++
+			}
+		}
+		for phase, p := range last {
+			if phase != oversqlite.PhaseSettling && (p.Total == 0 || p.Done != p.Total) {
+				t.Errorf("%s ends with %d of %d", phase, p.Done, p.Total)
+			}
+		}
+		return last, steps
+	}
+	last, steps := ends(fast)
+	for _, phase := range []oversqlite.Phase{
+		oversqlite.PhasePushing, oversqlite.PhaseReplaying, oversqlite.PhasePulling, oversqlite.PhaseStagingSnapshot, oversqlite.PhaseApplyingSnapshot,
+	} {
+		if last[phase].Total == 0 {
+			t.Errorf("nothing was told of %s", phase)
+		}
+	}
+	if steps < 20 || fast.Dropped() != 0 {
+		t.Errorf("%d steps, %d dropped", steps, fast.Dropped())
+	}
+	if _, steps := ends(slow); steps == 0 || slow.Dropped() == 0 {
+		t.Errorf("%d steps, %d dropped: the subscriber was not slow", steps, slow.Dropped())
+	}
 }
 
 // While a request waits to be repeated the status says why, for what, until when; Kick ends the wait.

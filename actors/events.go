@@ -19,7 +19,7 @@ type (
 	}
 
 	// Progressed tells how far a push, a pull or a snapshot has come. A subscriber who is slow sees the newest one of a
-	// phase only, and always the last.
+	// phase only, and always the last of a phase of which he has seen another one.
 	Progressed struct {
 		Phase messages.Phase
 		Done  int64

@@ -91,6 +91,9 @@ func (m *pullMachine) restore() {
 }
 
 func (m *pullMachine) restored(r local.Restored) {
+	if rows := m.session.RowCount; rows > 0 {
+		m.report(messages.Progress{Run: m.run, Phase: messages.PhaseApplying, Done: rows, Total: rows})
+	}
 	m.reportTables(messages.CauseSnapshot, r.Tables)
 	m.displaced(r.Displaced)
 	m.finish(messages.PullDone{Verdict: messages.PullSnapshot, Restored: &r, Rotated: r.Rotated})

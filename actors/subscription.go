@@ -3,6 +3,8 @@ package actors
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/oversqlite/oversqlite/messages"
 )
 
 // Kind names the type of an Event.
@@ -43,16 +45,22 @@ func (RowQuarantined) Kind() Kind { return KindRowQuarantined }
 // final reports whether nothing more is to come of what p tells about.
 func (p Progressed) final() bool { return p.Total > 0 && p.Done >= p.Total }
 
+// progressPhases is in how many phases there is progress. For each a subscription keeps a place free, so that whoever has
+// seen a phase begin sees it end.
+const progressPhases = 6 // settling, pushing, replaying, pulling, staging and applying a snapshot
+
 // Subscription delivers an engine's events to one subscriber. It never slows the engine down: what finds no room is
 // dropped and counted. It needs no goroutine.
 type Subscription struct {
 	hub     *hub
 	kinds   map[Kind]bool // nil: every kind
-	events  chan Event
+	size    int
+	events  chan Event // with room for size events and progressPhases more
 	dropped atomic.Uint64
 
 	// Guarded by hub.mu.
 	held   *Progressed // the newest progress that was not worth its place yet
+	begun  map[messages.Phase]bool
 	closed bool
 }
 
@@ -68,34 +76,48 @@ func (s *Subscription) Close() { s.hub.remove(s) }
 
 // deliver hands an event to the subscriber. hub.mu is held.
 //
-// Progress may fill half of the channel only, so that it never crowds out news; beyond that the newest is held back
-// until something newer replaces it or there is room. The last progress of its kind is news.
+// Progress may take half of the room only, so that it never crowds out news; beyond that the newest is held back until
+// something newer replaces it or there is room. The last progress of a phase is news, and there is always room for it when
+// the subscriber has seen other progress of that phase: cap(events)-len(events) is never less than len(begun). A phase
+// begins only while less than size events wait, other news come only then, and the end of a phase takes the place that was
+// kept for it, or one that is kept for nobody.
 func (s *Subscription) deliver(e Event) {
 	if s.kinds != nil && !s.kinds[e.Kind()] {
 		return
 	}
-	if p, ok := e.(Progressed); ok && !p.final() {
-		if len(s.events) >= cap(s.events)/2 {
+	p, progress := e.(Progressed)
+	if progress && !p.final() {
+		if len(s.events) >= s.size/2 {
 			s.held = &p
 			return
 		}
 		s.held = nil
-		s.send(p)
+		s.begin(p)
 		return
 	}
-	if p, ok := e.(Progressed); s.held != nil && (!ok || p.Phase != s.held.Phase) && len(s.events)+1 < cap(s.events) {
-		s.send(*s.held)
+	if s.held != nil && (!progress || p.Phase != s.held.Phase) && len(s.events)+1 < s.size {
+		s.begin(*s.held)
 	}
 	s.held = nil
-	s.send(e)
+	room := len(s.events) < s.size
+	if progress {
+		delete(s.begun, p.Phase)
+		room = cap(s.events)-len(s.events) > len(s.begun)
+	}
+	if !room {
+		s.dropped.Add(1)
+		return
+	}
+	s.events <- e // only the hub sends, one event at a time: there is room
 }
 
-func (s *Subscription) send(e Event) {
-	select {
-	case s.events <- e:
-	default:
-		s.dropped.Add(1)
+// begin delivers progress that is not the last of its phase.
+func (s *Subscription) begin(p Progressed) {
+	if s.begun == nil {
+		s.begun = map[messages.Phase]bool{}
 	}
+	s.begun[p.Phase] = true
+	s.events <- p
 }
 
 // hub holds the subscriptions of an engine.
@@ -108,7 +130,7 @@ type hub struct {
 // add makes a subscription for some kinds of events, or for all when none are named. One that is made after the engine
 // was closed is closed from the start.
 func (h *hub) add(size int, kinds []Kind) *Subscription {
-	s := &Subscription{hub: h, events: make(chan Event, size)}
+	s := &Subscription{hub: h, size: size, events: make(chan Event, size+progressPhases)}
 	if len(kinds) > 0 {
 		s.kinds = make(map[Kind]bool, len(kinds))
 		for _, k := range kinds {

@@ -3,6 +3,8 @@ package actors
 import (
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/oversqlite/oversqlite/messages"
 )
 
@@ -85,4 +87,78 @@ func TestSlowSubscriberIsCountedAndNeverWaitedFor(t *testing.T) {
 	if n := len(drain(s)); n != 4 || s.Dropped() != 6 {
 		t.Fatal(n, s.Dropped())
 	}
+}
+
+// Whatever is published, and however slowly it is received: what a subscriber has seen begin he sees end, everything comes
+// in its order, and what was dropped is counted.
+func TestWhoSawItBeginSeesItEnd(t *testing.T) {
+	t.Parallel()
+	phases := []messages.Phase{
+		messages.PhaseSettling, messages.PhasePushing, messages.PhaseReplaying, messages.PhasePulling, messages.PhaseStaging, messages.PhaseApplying,
+	}
+	if len(phases) != progressPhases {
+		t.Fatal("a phase has no place kept for it")
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		var (
+			h               hub
+			s               = h.add(rapid.IntRange(4, 12).Draw(t, "size"), nil)
+			slow            = rapid.IntRange(0, 8).Draw(t, "slowness")
+			told, got       int // news and ends
+			last            int
+			published, seen = map[messages.Phase]Progressed{}, map[messages.Phase]Progressed{}
+			done            = map[messages.Phase]int64{}
+		)
+		receive := func() {
+			select {
+			case e := <-s.C():
+				switch e := e.(type) {
+				case BackoffScheduled:
+					got++
+					if e.Attempt <= last {
+						t.Fatalf("%d comes after %d", e.Attempt, last)
+					}
+					last = e.Attempt
+				case Progressed:
+					if e.Done <= seen[e.Phase].Done {
+						t.Fatalf("%v comes after %v", e, seen[e.Phase])
+					}
+					seen[e.Phase] = e
+					if e.final() {
+						got++
+					}
+				}
+			default:
+			}
+		}
+		for range rapid.IntRange(1, 400).Draw(t, "events") {
+			switch p := rapid.SampledFrom(phases).Draw(t, "phase"); rapid.IntRange(0, 3+slow).Draw(t, "what") {
+			case 0:
+				receive()
+			case 1:
+				told++
+				h.publish(BackoffScheduled{Attempt: told})
+			case 2:
+				done[p]++
+				published[p] = Progressed{Phase: p, Done: done[p], Total: done[p]}
+				told++
+				h.publish(published[p])
+			default:
+				done[p]++
+				published[p] = Progressed{Phase: p, Done: done[p], Total: done[p] + 1}
+				h.publish(published[p])
+			}
+		}
+		for range 100 {
+			receive()
+		}
+		for p, end := range published {
+			if at, began := seen[p]; began && end.final() && !at.final() {
+				t.Fatalf("%s was seen at %v and ended with %v", p, at, end)
+			}
+		}
+		if dropped := int(s.Dropped()); got+dropped != told {
+			t.Fatalf("%d received, %d dropped, of %d", got, dropped, told)
+		}
+	})
 }

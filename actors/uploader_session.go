@@ -374,8 +374,8 @@ func (m *uploadMachine) fetched(p wire.CommittedRowsPage) {
 }
 
 func (m *uploadMachine) staged() {
-	m.report(messages.Progress{Run: m.run, Phase: messages.PhaseReplaying, Done: m.after + 1, Total: max(m.bundle.RowCount, 0)})
 	if m.hasMore {
+		m.report(messages.Progress{Run: m.run, Phase: messages.PhaseReplaying, Done: m.after + 1, Total: max(m.bundle.RowCount, 0)})
 		m.fetch()
 		return
 	}
@@ -391,6 +391,8 @@ func (m *uploadMachine) replayed(r local.Replayed) {
 	case r.RebuildRequired:
 		m.finish(messages.PushNeedsRebuild, nil)
 	default:
+		rows := max(m.bundle.RowCount, m.outbox.RowCount)
+		m.report(messages.Progress{Run: m.run, Phase: messages.PhaseReplaying, Done: rows, Total: rows})
 		m.quarantine.committed(m.outbox.RowCount)
 		m.outbox = local.Outbox{}
 		m.withoutLease, m.without, m.pulledFor = false, nil, false

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 )
@@ -128,8 +129,8 @@ func (db *DB) watchedTables() (map[*table]bool, error) {
 		return nil, err
 	}
 	tables := map[*table]bool{}
-	if _, err := db.conn.each(`SELECT name, lower(tbl_name) FROM sqlite_schema WHERE type = 'trigger'`, func(s *sqlite3.Stmt) error {
-		if t := db.byName[s.ColumnText(1)]; t != nil {
+	if _, err := db.conn.each(`SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'`, func(s *sqlite3.Stmt) error {
+		if t := db.byName[strings.ToLower(s.ColumnText(1))]; t != nil {
 			if _, ok := ours[s.ColumnText(0)]; !ok {
 				tables[t] = true
 			}

@@ -91,7 +91,8 @@ func (p *plan) insertSQL(verb string, n int) string {
 	for i, c := range p.t.columns {
 		names[i] = quote(c.name)
 	}
-	return fmt.Sprintf(`%s INTO %s (%s) VALUES %s`, verb, quote(p.t.local), strings.Join(names, `, `), repeat(n, func(i int) string {
+	// The alias is for a table named excluded, whose rows an upsert would else mean by that name.
+	return fmt.Sprintf(`%s INTO %s AS t (%s) VALUES %s`, verb, quote(p.t.local), strings.Join(names, `, `), repeat(n, func(i int) string {
 		return `(` + parameters(1+i*len(names), len(names)) + `)`
 	}))
 }

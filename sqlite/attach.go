@@ -275,9 +275,18 @@ func (db *DB) SetUploadBlocked(ctx context.Context, b *local.Blocked) error {
 // managedNames returns the tables that are managed or ever were, as far as they still exist, with the names they are
 // declared under.
 func (db *DB) managedNames() (names []string, err error) {
-	_, err = db.conn.each(`SELECT s.name FROM sqlite_schema s WHERE s.type = 'table' AND s.name NOT LIKE '\_sync\_%' ESCAPE '\'
-  AND lower(s.name) IN (SELECT lower(table_name) FROM _sync_managed_tables) ORDER BY s.name`, func(s *sqlite3.Stmt) error {
-		names = append(names, s.ColumnText(0))
+	managed := map[string]bool{}
+	if _, err := db.conn.each(`SELECT table_name FROM _sync_managed_tables`, func(s *sqlite3.Stmt) error {
+		managed[strings.ToLower(s.ColumnText(0))] = true
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	// SQLite's lower() knows ASCII only.
+	_, err = db.conn.each(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\_sync\_%' ESCAPE '\' ORDER BY name`, func(s *sqlite3.Stmt) error {
+		if name := s.ColumnText(0); managed[strings.ToLower(name)] {
+			names = append(names, name)
+		}
 		return nil
 	})
 	return names, err

@@ -43,7 +43,7 @@ func (f *freezing) fence(g freezeGroup, deletions bool) (*fence, error) {
 			parent := f.db.byName[ref.parent]
 			switch {
 			case !slices.Contains(g.tables, parent):
-			case !strings.EqualFold(ref.parentColumn, parent.key().name), deletions && strings.ContainsAny(t.Columns[t.column(ref.column)].Name+parent.Columns[parent.Key].Name, `"\`):
+			case ref.parentColumn != parent.key().name, deletions && strings.ContainsAny(t.Columns[t.column(ref.column)].Name+parent.Columns[parent.Key].Name, `"\`):
 				// Who is meant is not in the child's content, or no path leads there; a group like this goes in one piece.
 				return &fence{until: math.MaxInt64}, nil
 			case deletions:

@@ -252,11 +252,12 @@ func dumpFile(t testing.TB, path string) map[string][]string {
 			t.Fatal(err)
 		}
 	}
-	read("schema", `SELECT type, name, sql FROM sqlite_schema ORDER BY type, name`)
-	for _, line := range out["schema"] {
-		if parts := strings.SplitN(line, "|", 3); parts[0] == "table" && !strings.HasPrefix(parts[2], "CREATE VIRTUAL") {
-			read(parts[1], `SELECT * FROM `+quote(parts[1])+` ORDER BY 1`)
-		}
+	read("sqlite_schema", `SELECT type, name, sql FROM sqlite_schema ORDER BY type, name`)
+	read("", `SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'`)
+	names := out[""]
+	delete(out, "")
+	for _, name := range names {
+		read(name, `SELECT * FROM `+quote(name)+` ORDER BY 1`)
 	}
 	return out
 }

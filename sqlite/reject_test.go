@@ -51,8 +51,12 @@ func TestOpenRefusesWhatCannotBeSynced(t *testing.T) {
 		"not closed, no key": {usersDDL + `; CREATE TABLE posts (id TEXT PRIMARY KEY NOT NULL, u TEXT REFERENCES users)`, func(c *Config) { c.Tables = tables("posts") }, []string{"managed tables are not FK-closed: posts.u -> users"}},
 		"composite reference": {`CREATE TABLE users (id TEXT PRIMARY KEY NOT NULL, a TEXT, UNIQUE (id, a));
 CREATE TABLE posts (id TEXT PRIMARY KEY NOT NULL, b TEXT, FOREIGN KEY (id, b) REFERENCES users(id, a))`, func(c *Config) { c.Tables = tables("users", "posts") }, []string{"unsupported composite foreign keys", "posts -> users"}},
-		"reference to nothing": {usersDDL + `; CREATE TABLE posts (id TEXT PRIMARY KEY NOT NULL, u TEXT REFERENCES users(uid))`, func(c *Config) { c.Tables = tables("users", "posts") }, []string{"users.uid"}},
-		"trigger name":         {usersDDL + `; CREATE TRIGGER TRG_users_ai AFTER INSERT ON users BEGIN SELECT 1; END`, nil, []string{"users", "trg_users_ai", "rename"}},
+		"reference to nothing":  {usersDDL + `; CREATE TABLE posts (id TEXT PRIMARY KEY NOT NULL, u TEXT REFERENCES users(uid))`, func(c *Config) { c.Tables = tables("users", "posts") }, []string{"users.uid"}},
+		"schema in no encoding": {usersDDL, func(c *Config) { c.Schema = "m\xff" }, []string{"Schema", "UTF-8"}},
+		"table in no encoding":  {"CREATE TABLE \"t\xff\" (id TEXT PRIMARY KEY NOT NULL)", func(c *Config) { c.Tables = tables("t\xff") }, []string{"UTF-8", "rename"}},
+		"column in no encoding": {"CREATE TABLE users (id TEXT PRIMARY KEY NOT NULL, \"n\xff\" TEXT)", nil, []string{"users", "UTF-8", "rename"}},
+		"folded tables":         {`CREATE TABLE "é" (id TEXT PRIMARY KEY NOT NULL); CREATE TABLE "É" (x)`, func(c *Config) { c.Tables = tables("é") }, []string{"é", "É", "lower case"}},
+		"trigger name":          {usersDDL + `; CREATE TRIGGER TRG_users_ai AFTER INSERT ON users BEGIN SELECT 1; END`, nil, []string{"users", "trg_users_ai", "rename"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -33,6 +35,8 @@ func checkConfig(cfg *Config) error {
 		return &local.ConfigError{Field: "Schema", Reason: "must name the remote schema"}
 	case strings.ContainsRune(cfg.Schema, 0):
 		return &local.ConfigError{Field: "Schema", Reason: "must not contain NUL"}
+	case !utf8.ValidString(cfg.Schema):
+		return &local.ConfigError{Field: "Schema", Reason: "must be valid UTF-8, which everything that travels is"}
 	case cfg.Synchronous != "" && cfg.Synchronous != "FULL" && cfg.Synchronous != "NORMAL":
 		return &local.ConfigError{Field: "Synchronous", Reason: `must be "FULL" or "NORMAL"`}
 	case cfg.BusyTimeout < 0:
@@ -48,6 +52,8 @@ func checkConfig(cfg *Config) error {
 			return &local.ConfigError{Field: "Tables", Reason: "a table name is blank"}
 		case strings.Contains(t.Name, "."):
 			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "the name must not include a schema qualifier: the remote schema is configured once, for all tables"}
+		case !utf8.ValidString(t.Name):
+			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "the name is not valid UTF-8, which everything that travels must be: rename the table"}
 		case strings.HasPrefix(name, metadataPrefix):
 			return &local.ConfigError{Field: "Tables", Table: t.Name, Reason: "names that begin with " + metadataPrefix + " are kept for the engine's own tables"}
 		case strings.TrimSpace(t.Key) == "":
@@ -73,6 +79,9 @@ func (c *conn) readTables(cfg *Config) ([]*table, error) {
 		tables = append(tables, t)
 		byName[t.Name] = t
 	}
+	if err := c.checkTwins(byName); err != nil {
+		return nil, err
+	}
 	for _, t := range tables {
 		if err := c.readReferences(t, byName); err != nil {
 			return nil, err
@@ -80,6 +89,20 @@ func (c *conn) readTables(cfg *Config) ([]*table, error) {
 	}
 	order(tables, byName)
 	return tables, nil
+}
+
+// checkTwins refuses a managed table beside which another one has the same name in lower case. To SQLite, which folds ASCII
+// only, É and é are two.
+func (c *conn) checkTwins(byName map[string]*table) error {
+	var bad error
+	_, err := c.each(`SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')`, func(s *sqlite3.Stmt) error {
+		name := s.ColumnText(0)
+		if t := byName[strings.ToLower(name)]; t != nil && t.local != name {
+			bad = &local.ConfigError{Table: t.local, Reason: fmt.Sprintf("%s has the same name in lower case, and names travel in lower case: rename one of them", name)}
+		}
+		return nil
+	})
+	return errors.Join(err, bad)
 }
 
 // readTable reads one table without its references.
@@ -107,22 +130,26 @@ func (c *conn) readTable(schema string, tc TableConfig) (*table, error) {
 
 	var primary []column
 	seen := map[string]bool{}
-	collided, generatedKey := "", false
+	collided, unspeakable, generatedKey, scoped := "", "", false, false
 	_, err = c.each(`SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid`, func(s *sqlite3.Stmt) error {
 		col := column{name: s.ColumnText(0), declared: s.ColumnText(1), notNull: s.ColumnBool(2)}
 		if s.ColumnInt(3) > 0 {
 			primary = append(primary, col)
 		}
+		lower := strings.ToLower(col.name)
 		if s.ColumnInt(4) != 0 { // generated
-			generatedKey = generatedKey || strings.EqualFold(col.name, tc.Key)
+			generatedKey = generatedKey || lower == strings.ToLower(tc.Key)
 			return nil
 		}
-		lower := strings.ToLower(col.name)
 		if seen[lower] {
 			collided = col.name
 		}
 		seen[lower] = true
-		if strings.EqualFold(col.name, tc.Key) {
+		scoped = scoped || strings.EqualFold(col.name, scopeColumn)
+		if !utf8.ValidString(col.name) {
+			unspeakable = col.name
+		}
+		if lower == strings.ToLower(tc.Key) {
 			t.Key = len(t.columns)
 		}
 		t.columns = append(t.columns, col)
@@ -132,10 +159,12 @@ func (c *conn) readTable(schema string, tc TableConfig) (*table, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case seen[scopeColumn]:
+	case scoped:
 		return nil, bad(scopeColumn, "a local table must not have the reserved server column %s: the server adds it; remove it here", scopeColumn)
 	case collided != "":
 		return nil, bad(collided, "another column has the same name in lower case, and names travel in lower case: rename one of them")
+	case unspeakable != "":
+		return nil, bad(unspeakable, "the name is not valid UTF-8, which everything that travels must be: rename the column")
 	case generatedKey:
 		return nil, bad(tc.Key, "is generated: the sync key must be an ordinary column")
 	case t.Key < 0 && strings.Contains(tc.Key, ","):
@@ -186,21 +215,23 @@ func (c *conn) readReferences(t *table, byName map[string]*table) error {
 	var bad error
 	_, err := c.each(`SELECT id, seq, "table", "from", "to", on_delete FROM pragma_foreign_key_list(?) ORDER BY id, seq`, func(s *sqlite3.Stmt) error {
 		seq, parent, from, to, onDelete := s.ColumnInt(1), s.ColumnText(2), s.ColumnText(3), s.ColumnText(4), s.ColumnText(5)
+		implied := s.ColumnType(4) == sqlite3.NULL // not "", which is a name
 		p := byName[strings.ToLower(parent)]
 		switch {
 		case bad != nil:
 		case seq > 0:
 			bad = &local.ConfigError{Table: t.local, Column: from, Reason: fmt.Sprintf("unsupported composite foreign keys: %s -> %s; refer to a single column", t.local, parent)}
 		case p == nil:
-			if to == "" {
+			if implied {
 				to = "(primary key)"
 			}
 			bad = &local.ConfigError{Table: t.local, Column: from, Reason: fmt.Sprintf("managed tables are not FK-closed: %s.%s -> %s.%s; add %s to Tables or drop the reference", t.local, from, parent, to, parent)}
 		default:
-			if to == "" {
+			if implied {
 				to = p.key().name
 			}
-			i := slices.IndexFunc(p.columns, func(c column) bool { return strings.EqualFold(c.name, to) })
+			target := strings.ToLower(to)
+			i := slices.IndexFunc(p.columns, func(c column) bool { return strings.ToLower(c.name) == target })
 			if i < 0 {
 				bad = &local.ConfigError{Table: t.local, Column: from, Reason: fmt.Sprintf("refers to %s.%s, which is no column that is synced", parent, to)}
 				return nil

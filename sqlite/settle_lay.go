@@ -142,8 +142,9 @@ func (t *table) putSQL() string {
 		names, marks = append(names, name), append(marks, `?`)
 		sets = append(sets, name+` = excluded.`+name)
 	}
+	// The alias is for a table named excluded, whose rows would else be meant by that name.
 	// OR ABORT overrides a conflict clause of the table's own, which could replace other rows without a word.
-	return fmt.Sprintf(`INSERT OR ABORT INTO %s (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s`, quote(t.local),
+	return fmt.Sprintf(`INSERT OR ABORT INTO %s AS t (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s`, quote(t.local),
 		strings.Join(names, `, `), strings.Join(marks, `, `), quote(t.key().name), strings.Join(sets, `, `))
 }
 
@@ -203,7 +204,7 @@ func (db *DB) danglingParent(t *table, row []wire.Value) (*missing, error) {
 
 // column is the index of a column by its name as declared.
 func (t *table) column(name string) int {
-	return slices.IndexFunc(t.columns, func(c column) bool { return strings.EqualFold(c.name, name) })
+	return slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 }
 
 // inbound is a reference seen from the parent.
@@ -230,7 +231,7 @@ func (db *DB) inbounds(t *table) (in []inbound) {
 // value they can refer to, else those beside the key, which may change.
 func (db *DB) losses(gone []lost, in *intent) ([]lost, error) {
 	for _, ref := range db.inbounds(in.t) {
-		if !in.shadow.deleted && strings.EqualFold(ref.target, in.t.key().name) {
+		if !in.shadow.deleted && ref.target == in.t.key().name {
 			continue
 		}
 		key, err := in.t.rowKey(in.key)

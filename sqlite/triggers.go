@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
@@ -128,17 +130,19 @@ func (db *DB) installTriggers() (missing map[string]bool, err error) {
 	return missing, nil
 }
 
+// speaksOfUs finds the name of a private table or view in the text of a trigger. An application's own names may have the same
+// syllables inside: last_sync_at.
+var speaksOfUs = regexp.MustCompile(`(?i)[^\pL\pN_$]` + metadataPrefix)
+
 // ourTriggers returns the triggers in the schema that are ours, by name: they have a name of ours and speak of the
 // private tables.
 func (c *conn) ourTriggers() (map[string]string, error) {
 	out := map[string]string{}
-	_, err := c.each(`SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'trg\_%' ESCAPE '\' AND sql LIKE '%\_sync\_%' ESCAPE '\'`,
+	_, err := c.each(`SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'trg\_%' ESCAPE '\'`,
 		func(s *sqlite3.Stmt) error {
-			name := s.ColumnText(0)
-			for _, suffix := range triggerSuffixes {
-				if strings.HasSuffix(name, suffix) {
-					out[name] = s.ColumnText(1)
-				}
+			name, text := s.ColumnText(0), s.ColumnText(1)
+			if hasSuffix := func(suffix string) bool { return strings.HasSuffix(name, suffix) }; slices.ContainsFunc(triggerSuffixes, hasSuffix) && speaksOfUs.MatchString(text) {
+				out[name] = text
 			}
 			return nil
 		})

@@ -258,6 +258,37 @@ func TestK14_OddNamesAreQuoted(t *testing.T) {
 	same(t, "after a reopen", dumpFile(t, cfg.Path), before)
 }
 
+// A trigger of the application's may be named as ours are, and speak of syncing.
+func TestTriggersOfTheApplicationStay(t *testing.T) {
+	t.Parallel()
+	const ddl = `CREATE TRIGGER trg_orders_ai AFTER INSERT ON orders BEGIN UPDATE orders SET last_sync_at = 'never' WHERE id = NEW.id; END`
+	db := testDB(t, usersDDL+`; CREATE TABLE orders (id TEXT, last_sync_at TEXT); `+ddl, "users")
+	exec(t, db, `INSERT INTO orders (id) VALUES ('a')`)
+	same(t, "fired", rows(t, db, `SELECT * FROM orders`), []string{"a|never"})
+	if err := db.Uninstall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "left", rows(t, db, `SELECT sql FROM sqlite_schema WHERE type = 'trigger'`), []string{ddl})
+}
+
+// SQLite folds ASCII only: É is not é there, and lower() leaves it.
+func TestTablesBeyondASCII(t *testing.T) {
+	t.Parallel()
+	db := testDB(t, `CREATE TABLE "ÉTÉ" (id TEXT PRIMARY KEY NOT NULL, n INTEGER); CREATE TABLE log (id TEXT);
+CREATE TRIGGER mine AFTER INSERT ON "ÉTÉ" BEGIN INSERT INTO log VALUES (NEW.id); END`, "ÉTÉ")
+	attachAt(t, db, 0)
+	var many []wire.Row
+	for i := range 600 { // as many as are laid down with the triggers switched off where there are none of the application's
+		many = append(many, put("été", fmt.Sprint(i), `"n":1`))
+	}
+	pulled(t, db, bundle(1, many...))
+	same(t, "seen by the application's trigger", number(t, db, `SELECT COUNT(*) FROM log`), int64(600))
+	if _, err := db.Detach(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "left behind", number(t, db, `SELECT COUNT(*) FROM "ÉTÉ"`), int64(0))
+}
+
 func TestCaptureLeavesGeneratedColumnsOut(t *testing.T) {
 	t.Parallel()
 	db := testDB(t, `CREATE TABLE users (id TEXT PRIMARY KEY NOT NULL, first TEXT, full TEXT AS (first || '!') STORED, n INTEGER AS (length(first)), Last TEXT) WITHOUT ROWID`, "users")

@@ -37,13 +37,13 @@ var tested = map[string][]string{
 
 // strangers says which packages of others a package must not import, nor anything below them.
 var strangers = map[string][]string{
-	"wire":      {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
-	"local":     {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
-	"messages":  {"net", "os", "database/sql", "sync", "go.uber.org"},
-	"sqlite":    {"net/http", "go.uber.org/zap", "log", "github.com/asynkron"},
+	"wire":     {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
+	"local":    {"net", "os", "database/sql", "context", "sync", "go.uber.org"},
+	"messages": {"net", "os", "database/sql", "sync", "go.uber.org"},
+	"sqlite":   {"net/http", "go.uber.org/zap", "log", "github.com/asynkron"},
 	// What an application records with is its own business; only the API is ours.
 	"otelmetrics": {"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters"},
-	"transport": {"database/sql", "go.uber.org/zap", "log", "github.com/asynkron"},
+	"transport":   {"database/sql", "go.uber.org/zap", "log", "github.com/asynkron"},
 }
 
 func TestPackagesKnowEachOtherAsDrawn(t *testing.T) {
