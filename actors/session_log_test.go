@@ -12,6 +12,7 @@ import (
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -125,4 +126,63 @@ func TestWhatASessionSays(t *testing.T) {
 	if rows := seen.FilterField(zap.Int(keyRows, 3)).Len(); rows != 1 {
 		t.Errorf("%d lines of three rows", rows)
 	}
+}
+
+// The same with background sync, whose stream, pulls and pushes all fail.
+func TestTenHoursOfOutageInTheBackgroundInTheLog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const outage = 10 * time.Hour
+		system := newSystem()
+		settleSystem(t, system)
+		core, seen := observer.New(zap.InfoLevel)
+		server := newServer()
+		began := time.Now()
+		requests := map[string]int{}
+		away := func(operation string) error {
+			if time.Since(began) < outage {
+				requests[operation]++
+				return &wire.HTTPError{Operation: operation, Status: 503}
+			}
+			return nil
+		}
+		server.capabilities = func(context.Context) (wire.Capabilities, error) {
+			c := parseCapabilities([]string{"no-specs"})
+			c.Features["bundle_change_watch"] = true
+			return c, nil
+		}
+		server.pull = func(ctx context.Context, r wire.PullRequest) (wire.PullPage, error) {
+			if err := away("pull"); err != nil {
+				return wire.PullPage{}, err
+			}
+			return nothingNew(ctx, r)
+		}
+		server.watch = func(context.Context, string, int64) (*transport.Stream, error) {
+			if err := away("watch"); err != nil {
+				return nil, err
+			}
+			return nil, &wire.HTTPError{Operation: "watch", Status: 403, Code: "bundle_change_watch_forbidden"}
+		}
+		db := newSessionDB()
+		e := NewEngine(Options{
+			Client: server, System: system, Log: zap.New(core), ResolveTimeout: time.Second,
+			Retry: RetryConfig{Initial: time.Second, Max: time.Minute, Multiplier: 2, Jitter: 0.3, MaxElapsed: 5 * time.Second},
+			open:  func(context.Context) (database, error) { return db, nil },
+		})
+		t.Cleanup(e.Close)
+		mustAsk(t, e, VerbOpen)
+		if err := e.Start(t.Context(), AutoConfig{UserID: "ann", Debounce: time.Second, MaxDelay: time.Second, PollInterval: time.Minute, Watch: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(outage + 10*time.Minute)
+		synctest.Wait()
+		if requests["pull"] < 500 || requests["watch"] < 500 {
+			t.Errorf("%v requests were made: that is no outage", requests)
+		}
+		if n := seen.Len(); n > 60 {
+			t.Errorf("%d lines", n)
+		}
+		if again := seen.FilterMessage("requests succeed again").Len(); again != 1 {
+			t.Errorf("the end of the outage is told %d times", again)
+		}
+	})
 }
