@@ -140,50 +140,6 @@ func FuzzUniformValue(f *testing.F) {
 	})
 }
 
-// FuzzUniformPage: what the strict decoder takes is a page as the protocol writes it, and adds up.
-func FuzzUniformPage(f *testing.F) {
-	f.Add([]byte(uniformPage))
-	f.Add([]byte(strings.Replace(uniformPage, `"rows":[`, `"rows":[`+uniformRow+`,`, 1)))
-	f.Add([]byte(`{"snapshot_id":"s","snapshot_bundle_seq":9,"rows":[],"next_row_ordinal":0,"has_more":false,"byte_count":0}`))
-	r := SnapshotPageRequest{Session: SnapshotSession{ID: "s", BundleSeq: 9, RowCount: 5, ByteCount: 1000}, MaxRows: 2, MaxBytes: 200}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		page, err := uniform{}.DecodeSnapshotPage(body, r)
-		if err != nil {
-			return
-		}
-		var strict struct {
-			ID   *string `json:"snapshot_id"`
-			Seq  *int64  `json:"snapshot_bundle_seq"`
-			Rows *[]struct {
-				Schema, Table *string
-				Key           *map[string]string
-				Version       *int64 `json:"row_version"`
-				Payload       *map[string]json.RawMessage
-			}
-			Next  *int64 `json:"next_row_ordinal"`
-			More  *bool  `json:"has_more"`
-			Bytes *int64 `json:"byte_count"`
-		}
-		d := json.NewDecoder(bytes.NewReader(body))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&strict); err != nil {
-			t.Fatalf("%q is taken: %v", body, err)
-		}
-		if strict.ID == nil || strict.Seq == nil || strict.Rows == nil || strict.Next == nil || strict.More == nil || strict.Bytes == nil || len(*strict.Rows) != len(page.Rows) {
-			t.Fatalf("%q is taken", body)
-		}
-		if page.ByteCount > r.MaxBytes || int64(len(page.Rows)) > r.MaxRows || (len(page.Rows) == 0) != (page.ByteCount == 0) || page.Next != int64(len(page.Rows)) {
-			t.Fatalf("%q does not add up: %+v", body, page)
-		}
-		for i, row := range page.Rows {
-			s := (*strict.Rows)[i]
-			if s.Schema == nil || s.Table == nil || s.Key == nil || len(*s.Key) != 1 || s.Version == nil || s.Payload == nil || row.RowVersion != *s.Version || row.Schema != *s.Schema {
-				t.Fatalf("%q is taken as %+v", body, row)
-			}
-		}
-	})
-}
-
 // FuzzIntegralValue compares with exact arithmetic.
 func FuzzIntegralValue(f *testing.F) {
 	for _, s := range []string{"0", "-0", "1.0", "1e3", "12.50e1", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "0.0001e4", "92233720368547758.07e2", "1e-1", "1e19", "100e-2", "0e99999999999"} {
@@ -260,66 +216,4 @@ func FuzzLocalRoundTrip(f *testing.F) {
 func isReal(b []byte) bool {
 	_, ok := localReal(b)
 	return ok
-}
-
-// FuzzResponses: no answer makes a decoder panic, and what it takes keeps the promises of the types.
-func FuzzResponses(f *testing.F) {
-	for _, s := range append(jsonSeeds,
-		`{"stable_bundle_seq":1,"bundles":[{"bundle_seq":1,"source_id":"s","source_bundle_id":1,"rows":[{"schema":"m","table":"t","key":{"id":"1"},"op":"INSERT","row_version":1,"payload":{"id":"1"}}]}],"has_more":false}`,
-		`{"bundle_seq":1,"source_id":"s","source_bundle_id":1,"row_count":1,"bundle_hash":"h","rows":[{"schema":"m","table":"t","key":{"id":"1"},"op":"DELETE","row_version":1,"payload":null}],"next_row_ordinal":0,"has_more":false}`,
-		`{"snapshot_id":"a","snapshot_bundle_seq":1,"rows":[],"next_row_ordinal":0,"has_more":false,"row_count":0}`,
-		`{"error":"push_conflict","conflict":{"schema":"m","table":"t","key":{"id":"1"},"op":"UPDATE","base_row_version":1,"server_row_version":2,"server_row_deleted":false,"server_row":{"id":"1"}}}`,
-		`{"protocol_version":"v1","features":{"connect_lifecycle":true},"bundle_limits":{"max_bytes_per_snapshot_row":1},"registered_table_specs":[{"schema":"m","table":"t","sync_key_columns":["id"]}]}`,
-		`{"push_id":"p","status":"staging","resolution":"retry_later","retry_after_seconds":3}`) {
-		f.Add([]byte(s))
-	}
-	table := &Table{Schema: "m", Name: "t", Columns: []Column{{"id", KindUUIDBlob}, {"n", KindInteger}, {"r", KindReal}, {"x", KindText}, {"b", KindBlob}}}
-	f.Add([]byte(uniformCapabilitiesText))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, c := range []Contract{classic{}, uniform{}} {
-			anyResponse(t, c, table, body)
-		}
-	})
-}
-
-func anyResponse(t *testing.T, c Contract, table *Table, body []byte) {
-	rowsHold := func(rows []Row) {
-		for _, r := range rows {
-			if r.Schema == "" || r.Table == "" || r.Key.Column == "" || !r.Op.Valid() || r.RowVersion <= 0 || (r.Payload == nil) != (r.Op == OpDelete) || r.Payload != nil && !json.Valid(r.Payload) {
-				t.Fatalf("a broken row was taken: %+v of %q", r, body)
-			}
-		}
-	}
-	if page, err := c.DecodePull(body, PullRequest{}); err == nil {
-		for i := range page.Bundles {
-			rowsHold(page.Bundles[i].Rows)
-			_ = VerifyBundle(c, &page.Bundles[i])
-		}
-		page.Gap(0)
-	}
-	if page, err := c.DecodeCommittedRows(body, CommittedRowsRequest{After: -1, Bundle: BundleMeta{RowCount: -1}}); err == nil {
-		rowsHold(page.Rows)
-	}
-	if s, err := c.DecodeSnapshotSession(body); err == nil {
-		if page, err := c.DecodeSnapshotPage(body, SnapshotPageRequest{Session: s}); err == nil {
-			rowsHold(page.Rows)
-		}
-	}
-	_, _ = c.DecodeCreatePush(body, CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1}, "s")
-	_, _ = c.DecodeCommit(body, CreatePushRequest{SourceBundleID: 1, PlannedRowCount: 1}, "s")
-	_ = c.DecodePushChunk(body, "p", 1)
-	_, _ = DecodeCapabilities(body)
-	_, _ = DecodeConnect(body)
-	_, _ = DecodeWatchEvent(body)
-	_, _ = c.NewRowDecoder(table).Decode(body)
-	_, _ = NewLocalDecoder(table).Decode(body)
-	_, _ = c.SameImage(table, body, []byte(`{}`))
-	c.LosslessPayload(table, body)
-	_, _ = WireKey(table, string(body))
-	if e := DecodeError("x", 500, body); len(e.Message) > maxMessage || len(e.Code) > maxMessage || !utf8.ValidString(e.Message) {
-		t.Fatalf("an unbounded message from %q", body)
-	}
-	_, _ = c.DecodeConnect(body)
-	_ = c.DecodeError("x", 409, body)
-	_ = c.DecodeSnapshotError("x", 409, body, SnapshotBounds{})
 }

@@ -48,23 +48,24 @@ const notText = "a key that is not a string"
 func (s *scanner) singleText() (name, value []byte, fault string) {
 	s.beginObject()
 	name, ok := s.member()
+	if !ok && !s.failed() {
+		return nil, nil, "a key without a member"
+	}
+	isText := s.peek() == '"'
+	if isText {
+		value = s.text()
+	} else {
+		s.skip()
+	}
+	if s.more('}') {
+		return nil, nil, "a key with more than one member"
+	}
+	s.end()
 	switch {
 	case s.failed():
-	case !ok:
-		return nil, nil, "a key without a member"
-	case s.peek() != '"':
-		if s.skip(); !s.failed() {
-			return nil, nil, notText
-		}
-	default:
-		value = s.text()
-		if s.more('}') {
-			return nil, nil, "a key with more than one member"
-		}
-		s.end()
-	}
-	if s.failed() {
 		return nil, nil, s.reason()
+	case !isText:
+		return nil, nil, notText
 	}
 	return name, value, ""
 }
