@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"slices"
@@ -224,9 +225,9 @@ func (h *hostileSchema) contract(t testing.TB) wire.Contract {
 // nothing, or what is written into them is captured, sent, settled, pulled and taken back exactly, and nothing else in the
 // file is touched.
 func FuzzIdentifiers(f *testing.F) {
-	few := 1 // the race detector, under which SQLite crawls, has little to find here
-	if raceEnabled {
-		few = 10
+	few := 1
+	if raceEnabled || flag.Lookup("test.fuzz").Value.String() != "" {
+		few = 10 // SQLite crawls under the race detector, and under what watches coverage: there is more to find than in the rest of these
 	}
 	var taken []string // by the engine as well, wherever they stand
 	for i, name := range hostileNames {
