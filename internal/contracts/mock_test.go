@@ -23,6 +23,7 @@ type mock struct {
 	floor       int64 // bundles at or below are gone
 	forced      map[string]*forcedConflict
 	snapshots   map[string]*mockSnapshot
+	features    object // beyond what every server has
 }
 
 // forcedConflict is a conflict that a test wants to happen.
@@ -47,7 +48,11 @@ type snapshotRow struct {
 
 func newMock(t testing.TB, d *dialect, tables []tableConfig) *mock {
 	m := &mock{fake: newFake(t, d), live: map[string]bundleRow{}, forced: map[string]*forcedConflict{}, snapshots: map[string]*mockSnapshot{}}
-	m.capable(func(int) any { return d.capabilities("main", tables) })
+	m.capable(func(int) any {
+		body := d.capabilities("main", tables)
+		maps.Copy(body["features"].(object), m.features)
+		return body
+	})
 	m.on("POST /sync/connect", m.connect)
 	m.onCreate = m.checkLease
 	m.onCommit = m.checkRows

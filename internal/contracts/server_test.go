@@ -27,6 +27,21 @@ type answer struct {
 	status      int
 	body        any
 	contentType string
+	stream      io.ReadCloser // in place of the body: what arrives while it is read
+}
+
+// text is the body as it travels.
+func (a *answer) text() string {
+	switch body := a.body.(type) {
+	case nil:
+		return ""
+	case string:
+		return body
+	case json.RawMessage:
+		return string(body)
+	default:
+		return string(mustJSON(body))
+	}
 }
 
 func ok(body any) *answer { return &answer{status: http.StatusOK, body: body} }
@@ -70,19 +85,22 @@ func (s *server) on(pattern string, handle func(request) *answer) {
 		}
 		w.Header().Set("Content-Type", a.contentType)
 		w.WriteHeader(a.status)
-		switch body := a.body.(type) {
-		case nil:
-		case string:
-			_, err = io.WriteString(w, body)
-		case json.RawMessage:
-			_, err = w.Write(body)
-		default:
-			_, err = w.Write(mustJSON(body))
+		if a.stream != nil {
+			w.(*playback).stream = a.stream
+			return
 		}
-		if err != nil {
-			s.t.Error(err)
+		if text := a.text(); text != "" {
+			if _, err = io.WriteString(w, text); err != nil {
+				s.t.Error(err)
+			}
 		}
 	})
+}
+
+// playback takes an answer, or the head of one whose body is read as it comes.
+type playback struct {
+	*httptest.ResponseRecorder
+	stream io.ReadCloser
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -97,9 +115,12 @@ func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
 		in.Body = http.NoBody
 	}
 	defer in.Body.Close()
-	w := httptest.NewRecorder()
+	w := &playback{ResponseRecorder: httptest.NewRecorder()}
 	s.mux.ServeHTTP(w, in)
 	resp := w.Result()
+	if w.stream != nil {
+		resp.Body, resp.ContentLength = w.stream, -1
+	}
 	resp.Request = r
 	return resp, nil
 }

@@ -18,12 +18,10 @@ const (
 	// policy: the behaviour that the specification of the family asks of this engine (03-behaviour.md) makes the case
 	// impossible. A case that merely ends otherwise is not skipped, see policies_test.go.
 	policy
-	// notYet: it needs background sync, which the runner does not drive.
-	notYet
 )
 
 func (r reason) String() string {
-	return [...]string{"?", "the matrix", "03-behaviour.md", "not yet"}[r]
+	return [...]string{"?", "the matrix", "03-behaviour.md"}[r]
 }
 
 // source is where the words must stand that a ruling quotes.
@@ -68,19 +66,9 @@ var skips = []ruling{
 	{"push/behavior/recovery.json", "hidden-scope-conflict-row-is-rejected", classic, policy, "Classic: unknown columns in a payload are ignored"},
 }
 
-// background lists what needs an engine that syncs by itself (Engine.Start).
-var background = []ruling{
-	{"watch/basic.json runtimeCases", "*", nil, notYet, noBackground},
-	{"watch/behavior/automatic-downloads.json", "*", nil, notYet, noBackground},
-}
-
-const noBackground = "the runner does not drive Start"
-
-func allRulings() []ruling { return append(append([]ruling{}, skips...), background...) }
-
 // ruledOut returns why a case does not run in a dialect; nil: it runs.
 func ruledOut(family, name string, d *dialect) *ruling {
-	for _, r := range allRulings() {
+	for _, r := range skips {
 		listed := r.family == family || strings.HasPrefix(family, r.family+" ")
 		if listed && (r.dialect == nil || r.dialect == d) && matches(r.name, name) {
 			return &r
@@ -97,15 +85,12 @@ func matches(pattern, name string) bool {
 // A skip must name a case that exists and quote words that stand where its reason is.
 func TestSkipsAreRuled(t *testing.T) {
 	t.Parallel()
-	for _, r := range allRulings() {
+	for _, r := range skips {
 		if n := named(t, r.family, r.name); n == 0 {
 			t.Errorf("%s: there is no case %s", r.family, r.name)
 		}
-		if r.reason != theMatrix && r.reason != policy && r.reason != notYet {
+		if r.reason != theMatrix && r.reason != policy {
 			t.Errorf("%s: %s is skipped for no reason that counts", r.family, r.name)
-			continue
-		}
-		if r.reason == notYet {
 			continue
 		}
 		quoted(t, r.reason.source(), r.quote)

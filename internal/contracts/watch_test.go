@@ -119,26 +119,3 @@ func TestWatchRefusals(t *testing.T) {
 	slices.Sort(statuses)
 	same(t, "statuses", statuses, []int{400, 401, 403, 409, 409, 500, 503})
 }
-
-// watchRuntime stands for the cases that need an engine that watches by itself.
-type watchRuntime struct{}
-
-func (*watchRuntime) run(t *testing.T) { t.Error("the runner does not drive Start") }
-
-func TestWatchRuntime(t *testing.T) {
-	t.Parallel()
-	const member = "runtimeCases"
-	for _, fc := range casesOf(t, watchBasic, member) {
-		for _, d := range both {
-			t.Run(fc.Name+"/"+d.name, func(t *testing.T) {
-				begin(t, d, watchBasic+" "+member, fc.Name)
-				(*watchRuntime)(nil).run(t)
-			})
-		}
-	}
-}
-
-func TestWatchBehavior(t *testing.T) {
-	t.Parallel()
-	each(t, "watch/behavior/automatic-downloads.json", func(t *testing.T, _ *dialect, c *watchRuntime) { c.run(t) })
-}
