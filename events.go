@@ -149,8 +149,10 @@ type (
 	// of a pull bundles. A slow subscriber gets the newest of several. What succeeds ends with Done equal to Total, and whoever
 	// has seen some of it sees that, too; what fails is told by StateChanged.
 	ProgressMade = actors.Progressed
-	// TablesChanged tells which Tables a transaction of the engine changed, and with what Cause. A push that was committed
-	// tells those of its rows, although their content may be what it was. What the application writes itself is not told.
+	// TablesChanged tells which Tables changed, and by whom, the Cause. A push that was committed tells those of its rows,
+	// although their content may be what it was. What the application writes over DB and in Write is told when the engine
+	// next looks at the database, all transactions since the last time in one event, with CauseLocal; that a savepoint took
+	// it back again is not seen. What other processes write is not told.
 	TablesChanged = actors.TablesChanged
 	// BackoffScheduled tells that a request failed, with what Err, and that it will be repeated, at Until.
 	BackoffScheduled = actors.BackoffScheduled
@@ -175,6 +177,7 @@ const (
 	CauseConflict   = messages.CauseConflict // a conflict was settled
 	CauseDetach     = messages.CauseDetach
 	CauseDiscard    = messages.CauseDiscard // the application discarded changes in quarantine
+	CauseLocal      = messages.CauseLocal   // the application wrote
 )
 
 // Subscription delivers events: receive them from C, and Close it. Dropped counts those that found no room.

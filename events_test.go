@@ -50,6 +50,13 @@ func TestEvents(t *testing.T) {
 	defer states.Close()
 	defer tables.Close()
 	a.exec(`UPDATE notes SET title = 'local' WHERE id = ?`, key)
+	if _, err := a.PendingSyncStatus(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, tables, "the local write", func(e oversqlite.Event) bool {
+		c, ok := e.(oversqlite.TablesChanged)
+		return ok && c.Cause == oversqlite.CauseLocal && slices.Equal(c.Tables, []string{"notes"})
+	})
 	a.sync()
 	until(t, tables, "the conflict", func(e oversqlite.Event) bool {
 		c, ok := e.(oversqlite.ConflictResolved)

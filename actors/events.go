@@ -26,7 +26,7 @@ type (
 		Total int64 // 0: not known
 	}
 
-	// TablesChanged tells which tables a transaction of the engine changed. Tables is sorted; it must not be changed.
+	// TablesChanged tells which tables a transaction changed, or several of the application's. Tables is sorted; it must not be changed.
 	TablesChanged struct {
 		Tables []string
 		Cause  messages.Cause

@@ -420,7 +420,9 @@ func (m *sessionMachine) observe(event any) {
 		}
 		m.emit(fxPublish{Progressed{Phase: e.Phase, Done: e.Done, Total: e.Total}})
 	case messages.TablesChanged:
-		m.lastProgressAt = m.now
+		if e.Cause != messages.CauseLocal {
+			m.lastProgressAt = m.now
+		}
 		if len(e.Tables) > 0 {
 			m.emit(fxPublish{TablesChanged{Tables: e.Tables, Cause: e.Cause}})
 		}

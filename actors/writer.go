@@ -13,7 +13,8 @@ import (
 
 // writer is the only owner of the database's write connection. It executes one command at a time and blocks in
 // Receive while SQLite works: milliseconds, bounded by the busy timeout, and interrupted when a command's context
-// ends. It answers every command, also one that panics, so that nobody waits for an answer that does not come.
+// ends. It answers every command, also one that panics, so that nobody waits for an answer that does not come. What a
+// state tells of the application's writes goes to the session, too, before the answer.
 //
 // The database is opened by the first OpenDatabase and closed by CloseDatabase or when the writer stops. It outlives
 // a restart of the writer.
@@ -67,6 +68,10 @@ func (w *writer) do(c actor.Context, m messages.Do) {
 	}
 	if done.Err = ctx.Err(); done.Err == nil {
 		done.Result, done.Err = w.execute(ctx, m.Command)
+	}
+	if st, ok := done.Result.(local.State); ok && len(st.Written) > 0 && c.Parent() != nil {
+		// Whoever asked for the state, it tells this once.
+		c.Send(c.Parent(), messages.TablesChanged{Cause: messages.CauseLocal, Tables: st.Written})
 	}
 	if _, partly := done.Result.(local.Applied); done.Err != nil && !partly {
 		done.Result = nil

@@ -27,11 +27,12 @@ type writerRig struct {
 	writer  *actor.PID
 	answers chan messages.WriterDone
 	failed  chan any
+	told    chan messages.TablesChanged
 }
 
 func newWriterRig(t *testing.T, open func(context.Context) (database, error)) *writerRig {
 	t.Helper()
-	r := &writerRig{system: newSystem(), answers: make(chan messages.WriterDone, 10), failed: make(chan any, 10)}
+	r := &writerRig{system: newSystem(), answers: make(chan messages.WriterDone, 10), failed: make(chan any, 10), told: make(chan messages.TablesChanged, 10)}
 	ready := make(chan *actor.PID, 1)
 	r.asker = r.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor {
 		return &asker{rig: r, ready: ready, props: writerProps(zap.NewNop(), new(World), open)}
@@ -59,6 +60,8 @@ func (a *asker) Receive(c actor.Context) {
 		a.ready <- c.Spawn(a.props)
 	case messages.Do:
 		c.Request(a.rig.writer, m)
+	case messages.TablesChanged:
+		a.rig.told <- m
 	case messages.WriterDone:
 		a.rig.answers <- m
 	}
@@ -117,6 +120,38 @@ func TestTheWriterOwnsTheDatabase(t *testing.T) {
 		synctest.Wait()
 		if opened[1].closed != 1 {
 			t.Error("a writer that stops does not close its database")
+		}
+	})
+}
+
+// writtenDB has a state that tells of writes.
+type writtenDB struct {
+	recordingDB
+	written local.TableSet
+}
+
+func (d *writtenDB) State(context.Context) (local.State, error) {
+	return local.State{Written: d.written}, nil
+}
+
+func TestTheWriterTellsWhatWasWritten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := &writtenDB{}
+		r := newWriterRig(t, func(context.Context) (database, error) { return db, nil })
+		r.do(messages.OpenDatabase{})
+		r.do(messages.LoadState{})
+		if len(r.told) != 0 {
+			t.Errorf("told of nothing: %+v", <-r.told)
+		}
+		db.written = local.TableSet{"notes", "users"}
+		r.do(messages.LoadState{})
+		select {
+		case got := <-r.told:
+			if want := (messages.TablesChanged{Cause: messages.CauseLocal, Tables: db.written}); !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v", got)
+			}
+		default:
+			t.Error("not told before the answer")
 		}
 	})
 }

@@ -76,6 +76,14 @@ type State struct {
 	KeepIntents bool
 	// UploadBlocked is why uploads are held, nil when they are not.
 	UploadBlocked *Blocked
+
+	// Written are the managed tables with rows that the application's transactions changed, as far as they were committed
+	// over the engine's connections since the State before. Each is told once, to whoever reads the state.
+	// What a savepoint took back, or a commit that failed, may be told, too.
+	Written TableSet
+	// DataVersion is another than that of the State before if another connection than the engine's own may have committed
+	// in between: the application's, or another process's. The same one says that none has.
+	DataVersion uint64
 }
 
 // Attachment mirrors _sync_attachment_state.

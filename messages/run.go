@@ -157,7 +157,7 @@ type Progress struct {
 	Total int64 // 0: not known
 }
 
-// TablesChanged tells which tables a transaction of the engine changed.
+// TablesChanged tells which tables a transaction changed.
 type TablesChanged struct {
 	Cause  Cause
 	Tables local.TableSet
@@ -223,4 +223,5 @@ const (
 	CauseConflict   Cause = "conflict"
 	CauseDetach     Cause = "detach"
 	CauseDiscard    Cause = "discard"
+	CauseLocal      Cause = "local"
 )

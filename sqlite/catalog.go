@@ -17,6 +17,7 @@ type table struct {
 	// lenient: a constraint of the table says for itself what becomes of a row that breaks it, be it the removal of
 	// another row.
 	lenient bool
+	keyed   bool // without a rowid
 }
 
 // column is a synced column of a managed table.

@@ -323,3 +323,160 @@ func openFiles(t *testing.T) int {
 	}
 	return len(entries)
 }
+
+func TestStateTellsWhatWasWritten(t *testing.T) {
+	t.Parallel()
+	const ddl = `CREATE TABLE Users (id TEXT PRIMARY KEY NOT NULL, name TEXT UNIQUE);
+CREATE TABLE posts (id TEXT PRIMARY KEY NOT NULL, user_id TEXT REFERENCES Users(id) ON DELETE CASCADE)%s;
+CREATE TABLE notes (id INTEGER PRIMARY KEY)`
+	for name, without := range map[string]string{"with rowids": "", "without": " WITHOUT ROWID"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, _ := signalledDB(t, fmt.Sprintf(ddl, without), "Users", "posts")
+			same(t, "at first", state(t, db).Written, local.TableSet(nil))
+			told := func(what string, want ...string) {
+				t.Helper()
+				same(t, what, state(t, db).Written, local.TableSet(want))
+				same(t, what+", again", state(t, db).Written, local.TableSet(nil))
+			}
+			exec(t, db, `INSERT INTO Users VALUES ('a', 'n')`)
+			told("an insert", "users")
+			exec(t, db, `UPDATE users SET name = 'm'`)
+			exec(t, db, `UPDATE users SET name = 'o'`)
+			told("an intent rewritten in place", "users")
+			exec(t, db, `INSERT INTO posts VALUES ('p', 'a')`)
+			told("the other table", "posts")
+			exec(t, db, `UPDATE posts SET user_id = NULL; UPDATE posts SET user_id = 'a'`)
+			told("it again, in place", "posts")
+			exec(t, db, `INSERT OR REPLACE INTO Users VALUES ('b', 'o')`)
+			told("an eviction and its cascade", "posts", "users")
+			exec(t, db, `INSERT INTO posts VALUES ('q', 'b')`)
+			exec(t, db, `DELETE FROM Users`)
+			told("several transactions", "posts", "users")
+			exec(t, db, `INSERT INTO notes VALUES (1)`)
+			told("a table that is not synced")
+			must(t, db.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.Exec(`INSERT INTO posts VALUES ('r', NULL)`); return err }))
+			told("Write", "posts")
+
+			tx, err := db.App().Begin()
+			must(t, err)
+			_, err = tx.Exec(`INSERT INTO Users VALUES ('c', 'n')`)
+			must(t, err)
+			same(t, "before the commit", state(t, db).Written, local.TableSet(nil))
+			must(t, tx.Rollback())
+			mine := errors.New("mine")
+			if err := db.Write(t.Context(), func(tx *sql.Tx) error { _, _ = tx.Exec(`DELETE FROM posts`); return mine }); err != mine {
+				t.Fatal(err)
+			}
+			if _, err := db.App().Exec(`INSERT INTO Users VALUES ('d', 'x'), ('d', 'y')`); err == nil {
+				t.Fatal("inserted twice")
+			}
+			exec(t, db, `INSERT INTO notes VALUES (2)`)
+			told("what was rolled back")
+
+			// A savepoint that is undone may be told of.
+			tx, err = db.App().Begin()
+			must(t, err)
+			for _, s := range []string{`UPDATE posts SET user_id = NULL`, `SAVEPOINT s`, `INSERT INTO Users VALUES ('e', 'z')`, `ROLLBACK TO s`} {
+				_, err = tx.Exec(s)
+				must(t, err)
+			}
+			must(t, tx.Commit())
+			told("a savepoint", "posts", "users")
+
+			plain(t, db.Path(), `INSERT INTO Users VALUES ('f', 'f')`)
+			asServer(t, db, `UPDATE _sync_engine_state SET value = value`)
+			told("another process and the engine")
+			mustVerify(t, db)
+		})
+	}
+}
+
+// Tables are told once they can be read, not when the commit is announced.
+func TestWhatIsNotVisibleIsNotTold(t *testing.T) {
+	t.Parallel()
+	announced, commit := make(chan struct{}), make(chan struct{})
+	cfg := testConfig(t, usersDDL, tables("users")...)
+	first := true // the commit alone is signalled before commit is closed, and State afterwards
+	var mu sync.Mutex
+	cfg.Committed = func() {
+		mu.Lock()
+		wait := first
+		first = false
+		mu.Unlock()
+		if wait {
+			close(announced)
+			<-commit
+		}
+	}
+	db := mustOpen(t, cfg)
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.App().ExecContext(t.Context(), `INSERT INTO users VALUES ('a', 'n')`)
+		done <- err
+	}()
+	<-announced
+	same(t, "too early", state(t, db).Written, local.TableSet(nil))
+	close(commit)
+	must(t, <-done)
+	// A State that fails takes nothing away.
+	asServer(t, db, `INSERT INTO _sync_engine_state VALUES ('upload_blocked', '{')`)
+	var bad *local.DatabaseError
+	if _, err := db.State(t.Context()); !errors.As(err, &bad) {
+		t.Fatalf("got %v", err)
+	}
+	asServer(t, db, `DELETE FROM _sync_engine_state`)
+	same(t, "in time", state(t, db).Written, local.TableSet{"users"})
+}
+
+func TestDataVersion(t *testing.T) {
+	t.Parallel()
+	db, _ := signalledDB(t, usersDDL, "users")
+	version := state(t, db).DataVersion
+	moved := func(what string, want bool) {
+		t.Helper()
+		now := state(t, db).DataVersion
+		if (now != version) != want {
+			t.Errorf("%s: from %d to %d", what, version, now)
+		}
+		version = now
+	}
+	moved("nothing", false)
+	must(t, db.SetRebuildGate(t.Context(), local.ReasonExplicitRebuild))
+	moved("the engine", false)
+	plain(t, db.Path(), `INSERT INTO users VALUES ('a', 'n')`)
+	moved("another process", true)
+	moved("nothing", false)
+	exec(t, db, `INSERT INTO users VALUES ('b', 'n')`)
+	moved("the application", true)
+	moved("nothing", false)
+	// A connection that is new cannot know what it has missed.
+	must(t, db.sleep())
+	plain(t, db.Path(), `INSERT INTO users VALUES ('c', 'n')`)
+	moved("another process while the engine's connection rests", true)
+	must(t, db.sleep())
+	moved("rest", true)
+}
+
+// BenchmarkState reads the state: when nothing is dirty, with 100,000 dirty rows, after a commit, and on a connection that
+// has to be opened.
+func BenchmarkState(b *testing.B) {
+	for _, dirty := range []int{0, 100_000} {
+		b.Run(fmt.Sprintf("dirty=%d", dirty), func(b *testing.B) { benchState(b, dirty, func(*DB) {}) })
+	}
+	b.Run("announced", func(b *testing.B) { benchState(b, 0, func(db *DB) { db.commits.announce(nil) }) })
+	b.Run("opened", func(b *testing.B) { benchState(b, 0, func(db *DB) { must(b, db.sleep()) }) })
+}
+
+func benchState(b *testing.B, dirty int, before func(*DB)) {
+	db := testDB(b, usersDDL, "users")
+	exec(b, db, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO users SELECT i, 'n' FROM n WHERE ? > 0`, dirty, dirty)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		before(db)
+		if _, err := db.State(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

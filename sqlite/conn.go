@@ -26,6 +26,8 @@ type conn struct {
 	canFreeze bool      // the functions of freezing are there
 	freezing  *freezing // what they serve; nil outside of a Freeze
 
+	dataVersion int64 // as of the last look; 0: none on this connection
+
 	sees map[*table]int64 // tables without blind deletions, as of a version of the database
 }
 
@@ -59,7 +61,7 @@ func (c *conn) close() (err error) {
 	defer recoverTo(&err) // what a panic left behind may panic again
 	c.forget()
 	err = c.raw.Close()
-	c.raw, c.broken, c.canFreeze, c.sees = nil, false, false, nil
+	c.raw, c.broken, c.canFreeze, c.dataVersion, c.sees = nil, false, false, 0, nil
 	return err
 }
 

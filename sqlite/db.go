@@ -86,6 +86,7 @@ type DB struct {
 	// mayCommit lets the connection of Write commit. It belongs to whoever is in the gate.
 	mayCommit bool
 	commits   commits
+	version   uint64 // counts the looks after which another connection may have committed
 
 	life      *life
 	closeOnce sync.Once

@@ -130,6 +130,9 @@ func (c *conn) readTable(schema string, tc TableConfig) (*table, error) {
 
 	var primary []column
 	seen := map[string]bool{}
+	if t.keyed, err = c.one(`SELECT 1 FROM pragma_table_list(?) WHERE schema = 'main' AND wr`, nil, declared); err != nil {
+		return nil, err
+	}
 	collided, unspeakable, generatedKey, scoped := "", "", false, false
 	_, err = c.each(`SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid`, func(s *sqlite3.Stmt) error {
 		col := column{name: s.ColumnText(0), declared: s.ColumnText(1), notNull: s.ColumnBool(2)}

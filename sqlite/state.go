@@ -42,7 +42,8 @@ func (db *DB) State(ctx context.Context) (st local.State, err error) {
 		return st, db.failCtx(ctx, op, err)
 	}
 	defer release()
-	all, err := db.overtaken(ctx)
+	announced, written := db.commits.sinceTold()
+	all, err := db.overtaken(ctx, announced)
 	if err != nil {
 		return st, db.failCtx(ctx, op, err)
 	}
@@ -50,9 +51,15 @@ func (db *DB) State(ctx context.Context) (st local.State, err error) {
 		defer db.signal()
 	}
 	err = db.read(ctx, op, func() error {
-		st, err = db.state()
+		if st, err = db.state(); err != nil {
+			return err
+		}
+		st.DataVersion, err = db.dataVersion()
 		return err
 	})
+	if err == nil && all {
+		st.Written, db.commits.told = written, announced
+	}
 	return st, err
 }
 
