@@ -192,6 +192,7 @@ func (s *session) perform(c actor.Context, effect sessionEffect) {
 	case fxTerminate:
 		c.Stop(c.Self())
 	case fxPublish:
+		s.show() // who is told of something finds it in the status
 		s.noted(e.Event)
 		s.engine.hub.publish(e.Event)
 	case fxRan:

@@ -176,6 +176,9 @@ func (m *sessionMachine) complete() {
 func (m *sessionMachine) begin(s step) {
 	r := m.current
 	r.at = s
+	if phase, _ := s.action.phase(); phase != "" {
+		m.phase = "" // what the step before told of is over
+	}
 	switch s.action {
 	case actOpen:
 		m.issue(fxOpen{Ref: m.nextRef()})
