@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -59,7 +60,12 @@ INSERT INTO tags (id, note_id, name) VALUES ('t', '1', 'tag');`
 					a.exec(c.local)
 					if gate { // of a rebuild that did not come to an end
 						ctx, cancel := context.WithCancel(t.Context())
-						a.at("/sync/snapshot-sessions", cancel)
+						a.wire.set(nil, func(r *http.Request) {
+							if strings.Contains(r.URL.Path, "/sync/snapshot-sessions") {
+								cancel()
+								<-r.Context().Done() // else the answer may come before the engine knows that nobody waits
+							}
+						})
 						if _, err := a.Rebuild(ctx); !errors.Is(err, context.Canceled) {
 							t.Fatal(err)
 						}
