@@ -115,8 +115,9 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
-// Kick ends any delay before something failed is repeated: the network is back. It is for a moment of which the application
-// knows more than the engine; nothing depends on it. It does not block, and does nothing when nothing waits.
+// Kick ends any delay before something failed is repeated, and has background sync poll now if it polls: the network is
+// back. It is for a moment of which the application knows more than the engine; nothing depends on it. It does not block, and
+// is no remedy for refused credentials: see Resume.
 func (e *Engine) Kick() { e.engine.Kick() }
 
 // Resume goes on after an AuthError, once the HTTP client has new credentials: it forgets the error and ends any delay.

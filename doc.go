@@ -25,6 +25,14 @@
 //
 // Open and Attach come on every start; an Attach of a database that is already attached needs no network.
 //
+// # Background sync
+//
+// [Engine.Start] makes the engine do all of that by itself: attach, push what is committed, pull what the server tells of, wait for
+// whatever has to be waited for, and go on. [Engine.Stop] ends it:
+//
+//	err = engine.Open(ctx)
+//	err = engine.Start(ctx, oversqlite.AutoConfig{UserID: userID})
+//
 // # Tables
 //
 // A synced table has exactly one primary-key column, declared NOT NULL, of type TEXT, or BLOB for the 16 bytes of a UUID.
@@ -66,6 +74,7 @@
 //
 // # Many engines
 //
-// Each engine has one connection to its file, opened by Open, and no goroutine, timer or request while idle. Engines of one
+// Each engine has one connection to its file, opened by Open, and no goroutine, timer or request while idle. Background sync
+// adds the watch stream, one goroutine, one timer and one connection to the server, or, where there is none, a timer for the next poll. Engines of one
 // process share an actor system and, unless told otherwise, an HTTP client.
 package oversqlite

@@ -477,3 +477,50 @@ func ExampleMergeColumns() {
 	fmt.Printf("%s\n", resolution.(oversqlite.KeepMerged).Payload)
 	// Output: {"id":"n1","title":"oat milk","stars":3}
 }
+
+func ExampleEngine_Start() {
+	x := newExample()
+	defer x.close()
+	ctx := context.Background()
+	var devices []*oversqlite.Engine
+	for _, name := range []string{"phone", "laptop"} {
+		e, err := oversqlite.New(x.config(name))
+		check(err)
+		defer e.Close()
+		check(e.Open(ctx))
+		// From here on nothing has to be called: not even Attach.
+		check(e.Start(ctx, oversqlite.AutoConfig{UserID: "ann"}))
+		waitFor(e, func() bool { return e.Status().AttachedUser == "ann" })
+		devices = append(devices, e)
+	}
+	phone, laptop := devices[0], devices[1]
+	_, err := phone.DB().Exec(`INSERT INTO notes (id, title) VALUES ('n1', 'milk')`)
+	check(err)
+	var title string
+	waitFor(laptop, func() bool { return laptop.DB().QueryRow(`SELECT title FROM notes`).Scan(&title) == nil })
+	fmt.Println(title)
+	// Output: milk
+}
+
+func ExampleEngine_Stop() {
+	x := newExample()
+	defer x.close()
+	ctx := context.Background()
+	e := x.engine("phone")
+	defer e.Close()
+	check(e.Start(ctx, oversqlite.AutoConfig{}))
+	check(e.Stop(ctx)) // when it returns, nothing runs
+	_, err := e.DB().Exec(`INSERT INTO notes (id, title) VALUES ('n1', 'milk')`)
+	check(err)
+	fmt.Println(must(e.PendingSyncStatus(ctx)).PendingRowCount, e.Status().Phase)
+	// Output: 1 idle
+}
+
+// waitFor waits until something holds, looking whenever the engine tells of a change.
+func waitFor(e *oversqlite.Engine, holds func() bool) {
+	sub := e.Subscribe()
+	defer sub.Close()
+	for !holds() {
+		<-sub.C()
+	}
+}

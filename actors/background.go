@@ -185,10 +185,11 @@ func (m *sessionMachine) wakes(l lane) (time.Time, bool) {
 	if b.auth != nil || !m.wants(l) || b.pace[l].hold == holdApplication {
 		return time.Time{}, false
 	}
-	if l == lanePush && b.window.open && b.pace[l].hold == holdNone {
-		return b.window.due, true
+	p, w := &b.pace[l], &b.window
+	if l == lanePush && w.open && (w.signalled || p.hold == holdNone) && w.due.After(p.at) {
+		return w.due, true
 	}
-	return b.pace[l].at, true
+	return p.at, true
 }
 
 // tend brings what is being done in line with what there is to do. It comes after every event.
@@ -225,10 +226,11 @@ func (m *sessionMachine) runLane(l lane) {
 	switch l {
 	case laneAttach:
 		r.user = b.auto.UserID
-	case lanePush:
-		m.closeWindow()
 	case lanePull:
 		b.pull, b.hinted = false, 0
+	}
+	if l == lanePush || b.window.open && !b.window.due.After(m.now) {
+		m.closeWindow() // every run begins by reading the state
 	}
 	m.lastRun++
 	r.id = m.lastRun
@@ -447,9 +449,7 @@ func (m *sessionMachine) foregroundDone(r *sessionRun, err error) {
 	case errors.As(err, &auth):
 		b.auth = err
 	case errors.As(err, &exhausted):
-		for _, l := range covers {
-			b.pace[l].until(exhausted.NextRetryAt, exhausted.Attempts, err)
-		}
+		m.hush(exhausted.NextRetryAt, exhausted.Attempts, err)
 	case m.user == "" && r.verb != VerbAttach:
 		m.lostAttachment(err)
 	}
@@ -478,8 +478,15 @@ func (m *sessionMachine) attachDone(r *sessionRun) {
 		return
 	}
 	m.bg.rests = false
+	failures := m.bg.pace[laneAttach].failures
 	m.free()
+	if r.auto { // it has proved nothing until something has been pushed or pulled
+		m.bg.pace[laneAttach].failures = failures
+	}
 	m.openWindow(m.now)
+	if r.result.Attach != AttachResumed {
+		m.bg.pull, m.bg.hinted = false, 0 // whatever called for it, that was another attachment
+	}
 	if r.result.Sync.Restored == nil { // else what is here is as new as can be
 		m.catchUp()
 	}
@@ -500,18 +507,18 @@ func (m *sessionMachine) laneDone(r *sessionRun, err error) {
 		m.laneSucceeded(r)
 		return
 	}
-	switch r.lane {
-	case lanePush:
-		m.openWindow(m.now)
-	case lanePull:
+	if r.lane == lanePull {
 		b.pull = true
+	}
+	if !r.fresh {
+		m.openWindow(m.now)
 	}
 	var auth *messages.AuthError
 	var lost *messages.AttachRequiredError
 	switch p := &b.pace[r.lane]; {
 	case err == context.Canceled: //nolint:errorlint // the bare value is what a cancelled run ends with
 		if !r.until.IsZero() {
-			p.until(r.until, p.failures+1, m.lastErr)
+			m.hush(r.until, p.failures+1, m.lastErr)
 		}
 	case errors.As(err, &auth):
 		b.auth = err

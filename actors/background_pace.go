@@ -29,6 +29,16 @@ func (p *pace) until(at time.Time, failures int, err error) {
 	*p = pace{hold: holdDelay, at: at, failures: failures, err: err}
 }
 
+// hush has every lane wait as long as a request that failed for a passing reason has to: that is the server's doing or the
+// network's, whatever the request was for.
+func (m *sessionMachine) hush(at time.Time, failures int, err error) {
+	for l := range lanes {
+		if p := &m.bg.pace[l]; p.hold == holdNone {
+			p.until(at, failures, err)
+		}
+	}
+}
+
 // delay has a lane wait before its next run, longer with each failure and never less than floor.
 func (m *sessionMachine) delay(l lane, err error, floor time.Duration) {
 	p := &m.bg.pace[l]

@@ -70,11 +70,15 @@ func (m *sessionMachine) heldBack() (lane, *pace) {
 
 // statusDelayed tells of a lane that waits to run again.
 func (m *sessionMachine) statusDelayed(s *Status, l lane, p *pace) {
-	s.WaitingUntil, s.Attempt = p.at, p.failures
+	s.WaitingUntil, _ = m.wakes(l)
+	s.Attempt = p.failures
 	s.WokenBy = []Waker{WakerKick}
 	switch {
 	case p.hold == holdRefused:
-		s.Reason = "uploads held back: " + p.err.Error()
+		s.Reason = m.idleReason()
+		if m.state.UploadBlocked == nil {
+			s.Reason = "uploads held back: " + p.err.Error()
+		}
 		s.WokenBy = append(s.WokenBy, WakerCommit)
 	case p.err != nil:
 		s.Reason = "waiting to repeat " + laneVerbs[l].String() + ": " + p.err.Error()

@@ -363,6 +363,7 @@ func (m *sessionMachine) writerDone(e messages.WriterDone) {
 		m.loaded()
 	case actRefresh:
 		m.state = e.Result.(local.State)
+		r.fresh = true
 		m.refreshed()
 	case actDetach:
 		m.detached(e.Result.(local.Detached))

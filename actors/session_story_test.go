@@ -69,7 +69,7 @@ func playSession(t *testing.T, story string) string {
 			fmt.Fprintln(&out, line)
 			event, err := p.parse(line)
 			if err != nil {
-				t.Fatalf("%s: %v", line, err)
+				t.Fatalf("%s: %v, after:\n%s", line, err, out.String())
 			}
 			for _, e := range p.step(event) {
 				if _, measured := e.(fxRan); measured {
@@ -189,6 +189,9 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 		}
 		return evAlarm{Ref: p.machine.bg.alarmRef, Commits: p.commits}, nil
 	case "looked":
+		if len(p.looks) == 0 {
+			return nil, errors.New("nobody looks")
+		}
 		done := messages.WriterDone{Ref: p.looks[0]}
 		p.looks = p.looks[1:]
 		if len(rest) == 1 && rest[0] == "error" {
@@ -251,7 +254,11 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 	case "blocked":
 		return p.answer(local.Detached{Blocked: true, Pending: local.Pending{Dirty: int64(number(rest[0]))}}, nil)
 	case "pushed":
-		d := messages.PushDone{Run: p.out.(fxPush).Run, Verdict: pushVerdicts[rest[0]], Committed: rest[0] == "committed" || len(rest) > 1}
+		push, ok := p.out.(fxPush)
+		if !ok {
+			return nil, fmt.Errorf("there is no push, but: %s", describe(p.out))
+		}
+		d := messages.PushDone{Run: push.Run, Verdict: pushVerdicts[rest[0]], Committed: rest[0] == "committed" || len(rest) > 1}
 		if d.Verdict == messages.PushRefused {
 			d.Refused = &messages.PushRejectedError{Code: "no", Status: 400}
 		}
