@@ -67,6 +67,7 @@ func TestAnswersThatBreakTheContract(t *testing.T) {
 			}
 			a.note("written meanwhile")
 			fault.Remove()
+			a.Kick() // who was told to wait for an hour would
 			converged(a, b)
 		})
 	}

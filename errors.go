@@ -73,6 +73,10 @@ type (
 	// NetworkError is a request that brought no whole answer: no connection, or one that broke. It passes, so it is met
 	// as the cause of a RetryExhaustedError, and in Status.LastError while the engine waits.
 	NetworkError = transport.NetworkError
+	// HeldBackError is a request that was not sent, because the server had told another engine of this process that it is
+	// unavailable and until when, or because many of them had failed in a row. It is met where a NetworkError is, and its cause is
+	// that answer or failure. Kick lets an engine try at once.
+	HeldBackError = messages.HeldBackError
 	// AddressError says that whoever answers at Config.ServerURL is no server of this protocol: a redirect elsewhere, a
 	// certificate that does not verify, a path at which nothing is.
 	AddressError = transport.AddressError

@@ -68,6 +68,7 @@ type Engine struct {
 	db      atomic.Pointer[sqlite.DB]
 	failure atomic.Pointer[messages.EngineFailedError] // of a session that went away by itself
 	hub     hub
+	visitor *visitor // at the gate of the server
 
 	// The pause flags as the application set them last; the session learns of them by message.
 	uploadsPaused, downloadsPaused atomic.Bool
@@ -87,6 +88,7 @@ func NewEngine(o Options) *Engine {
 	e := &Engine{options: o, done: make(chan struct{})}
 	e.options.Database.Committed = e.committed
 	e.status.Store(&Status{Phase: messages.PhaseClosed, Reason: reasonNotOpen})
+	e.visitor = visit(o.System, &o.World, o.ServerURL)
 	reply := make(chan *actor.PID, 1)
 	o.System.Root.Send(acquire(o.System, &o.World), spawnSession{engine: e, reply: reply})
 	e.session = <-reply
@@ -205,6 +207,7 @@ func (e *Engine) ended() {
 	e.end.Do(func() {
 		e.hub.close()
 		e.db.Store(nil)
+		depart(e.options.System, e.options.ServerURL, e.visitor)
 		close(e.done)
 		release(e.options.System)
 	})

@@ -40,6 +40,8 @@ type requester struct {
 	ref    uint64             // of the outstanding request; 0: none
 	cancel context.CancelFunc // of the outstanding request
 
+	turn time.Time // when the gate expects the next attempt at what failed last; zero: it has no say in it
+
 	due   uint64 // ref of the wait; 0: none
 	timer func() // stops it; nil: none
 }
@@ -85,7 +87,7 @@ func (r *requester) request(c actor.Context, ref uint64, req request) {
 	}
 	r.restart()
 	ctx, cancel := context.WithCancel(r.base)
-	r.ref, r.cancel = ref, cancel
+	r.ref, r.cancel, r.turn = ref, cancel, time.Time{}
 	c.Send(r.worker, job{ref: ref, ctx: ctx, request: req})
 }
 
@@ -107,7 +109,16 @@ func (r *requester) discard(c actor.Context, req request) {
 // tell about it. A one-shot call that has no time left gets an error instead, and nothing is armed.
 func (r *requester) wait(ref uint64, operation string, cause error, floor time.Duration, oneShot bool) (messages.Waiting, *messages.RetryExhaustedError) {
 	r.abandon()
-	delay, exhausted := r.retries.next(operation, cause, floor, oneShot)
+	var (
+		delay     time.Duration
+		exhausted *messages.RetryExhaustedError
+	)
+	if r.turn.IsZero() {
+		delay, exhausted = r.retries.next(operation, cause, floor, oneShot)
+	} else {
+		delay, exhausted = r.retries.turn(operation, cause, r.turn, oneShot)
+	}
+	r.turn = time.Time{}
 	if exhausted != nil {
 		return messages.Waiting{}, exhausted
 	}
@@ -174,7 +185,7 @@ func (r *requester) receive(message any) (ev event, ours bool) {
 
 func (r *requester) failure(m workerFailed) event {
 	if later, ok := m.reason.(*RetryLater); ok {
-		r.panics = 0
+		r.panics, r.turn = 0, later.Turn
 		return evFailure{ref: m.ref, after: later.After, err: later.Err}
 	}
 	r.panics++

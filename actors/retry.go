@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -51,12 +52,28 @@ func (r *retries) progressed() {
 // next counts a failure and returns the delay before the next attempt, never less than floor. A one-shot call whose
 // time does not reach that far is given up instead.
 func (r *retries) next(operation string, err error, floor time.Duration, oneShot bool) (time.Duration, *messages.RetryExhaustedError) {
+	delay := r.cfg.scattered(r.bo.NextBackOff(), floor, r.world.chance)
+	return r.after(delay, operation, err, oneShot)
+}
+
+// turn is next for a failure after which the gate has said when to come again: that is no shared instant, and nothing is added to it.
+// A request that was not even sent does not make the delays grow.
+func (r *retries) turn(operation string, err error, turn time.Time, oneShot bool) (time.Duration, *messages.RetryExhaustedError) {
+	delay := max(0, turn.Sub(r.world.now()))
+	var held *messages.HeldBackError
+	if !errors.As(err, &held) {
+		delay = max(delay, r.cfg.scattered(r.bo.NextBackOff(), 0, r.world.chance))
+	}
+	return r.after(delay, operation, err, oneShot)
+}
+
+// after counts a failure that is repeated after a delay, unless the call gives up.
+func (r *retries) after(delay time.Duration, operation string, err error, oneShot bool) (time.Duration, *messages.RetryExhaustedError) {
 	now := r.world.now()
 	if r.attempts == 0 {
 		r.since = now
 	}
 	r.attempts++
-	delay := r.cfg.scattered(r.bo.NextBackOff(), floor, r.world.chance)
 	if oneShot && r.cfg.MaxElapsed > 0 && now.Sub(r.since)+delay > r.cfg.MaxElapsed {
 		return 0, &messages.RetryExhaustedError{Operation: operation, Attempts: r.attempts, LastErr: err, NextRetryAt: now.Add(delay)}
 	}

@@ -65,7 +65,7 @@ func newSession(e *Engine) *session {
 		log:     o.Log,
 		metrics: o.Metrics,
 		callers: map[uint64]chan<- answer{},
-		network: &network{client: o.Client, resolve: o.Resolve, resolveTimeout: o.ResolveTimeout, log: o.Log, metrics: o.Metrics, world: o.World},
+		network: &network{client: o.Client, visitor: e.visitor, resolve: o.Resolve, resolveTimeout: o.ResolveTimeout, log: o.Log, metrics: o.Metrics, world: o.World},
 	}
 	s.requester = newRequester(s.network, o.Retry)
 	s.machine = s.newMachine()
@@ -373,6 +373,7 @@ func (s *session) cancelEffect(c actor.Context, effect sessionEffect) {
 
 // kickAll ends every backoff delay.
 func (s *session) kickAll(c actor.Context) {
+	s.network.visitor.kick()
 	if ev, waiting := s.requester.kick(); waiting {
 		s.requested(c, ev)
 	}

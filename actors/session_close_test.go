@@ -240,6 +240,15 @@ func TestAServerThatAsksForMoreTimeThanACallHas(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		server.pull = nothingNew
+		// What the server said holds for the next call as well, which learns it without a request, unless the application
+		// knows better.
+		_, err = e.Ask(t.Context(), VerbSync, "")
+		exhausted = mustBe[*messages.RetryExhaustedError](t, err)
+		if held := mustBe[*messages.HeldBackError](t, err); requests != 1 || !held.Until.Equal(exhausted.NextRetryAt) || !held.Retryable() {
+			t.Errorf("after %d requests: %v", requests, err)
+		}
+		mustBe[*wire.HTTPError](t, err)
+		e.Kick()
 		mustAsk(t, e, VerbSync)
 		if s := e.Status(); s.LastError != nil {
 			t.Errorf("all is well, and the last error is %v", s.LastError)

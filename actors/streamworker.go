@@ -33,18 +33,23 @@ func (w *streamWorker) Receive(c actor.Context) {
 	if !ok {
 		return
 	}
-	err := w.follow(c, j.ctx, j.ref, j.request.(watchRequest))
+	turn, err := w.follow(c, j.ctx, j.ref, j.request.(watchRequest))
 	if f := transport.Classify(err); j.ctx.Err() == nil && f.Class == transport.Transient {
-		panic(&RetryLater{After: f.RetryAfter, Operation: transport.OpWatch, Err: err})
+		panic(&RetryLater{After: f.RetryAfter, Turn: turn, Operation: transport.OpWatch, Err: err})
 	}
 	c.Send(c.Parent(), answered{ref: j.ref, err: err})
 }
 
-// follow opens a stream and tells what it brings, until it ends.
-func (w *streamWorker) follow(c actor.Context, ctx context.Context, ref uint64, r watchRequest) error { //nolint:revive // the actor's context is no context.Context
-	stream, err := w.network.client.Watch(ctx, r.source, r.after)
-	if err != nil {
+// follow opens a stream and tells what it brings, until it ends. turn is when the gate expects the next attempt, zero when
+// it has no say in it.
+func (w *streamWorker) follow(c actor.Context, ctx context.Context, ref uint64, r watchRequest) (turn time.Time, err error) { //nolint:revive // the actor's context is no context.Context
+	var stream *transport.Stream
+	turn, err = w.network.through(transport.OpWatch, func() error {
+		stream, err = w.network.client.Watch(ctx, r.source, r.after)
 		return err
+	})
+	if err != nil {
+		return turn, err
 	}
 	defer stream.Close()
 	c.Send(c.Parent(), streamOpened{ref: ref})
@@ -68,7 +73,7 @@ func (w *streamWorker) follow(c actor.Context, ctx context.Context, ref uint64, 
 			c.Send(c.Parent(), streamNews{ref: ref, box: box})
 		}
 		if err != nil {
-			return err
+			return w.network.visitor.lost(err), err
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 // It carries no progress: an owner has one request outstanding, so it has seen every answer that came before.
 type RetryLater struct {
 	After     time.Duration // the server's wish, a floor for the delay; 0: none
+	Turn      time.Time     // when the gate expects the next attempt, in place of After; zero: it does not care
 	Operation string
 	Err       error
 }
@@ -36,6 +37,7 @@ type ResolveFunc func(context.Context, local.Conflict) (local.Resolution, error)
 // network is what the workers of an engine share. It is not changed once they run.
 type network struct {
 	client         endpoints
+	visitor        *visitor // of the gate before the server; nil: there is none
 	resolve        ResolveFunc
 	resolveTimeout time.Duration // of one call of resolve
 	log            *zap.Logger
@@ -81,15 +83,27 @@ func (w *worker) Receive(c actor.Context) {
 		c.Stop(c.Self())
 		return
 	}
-	result, err := w.network.perform(j.ctx, j.request)
+	var (
+		result any
+		turn   time.Time
+		err    error
+	)
+	_, resolving := j.request.(resolveRequest)
+	if resolving {
+		result, err = w.network.perform(j.ctx, j.request)
+	} else {
+		turn, err = w.network.through(j.request.operation(), func() error {
+			result, err = w.network.perform(j.ctx, j.request)
+			return err
+		})
+	}
 	if err == nil {
 		w.network.metrics.received(j.request, result)
 	}
 	if err != nil && j.ctx.Err() == nil {
 		// Whatever error a resolver returns, a network error among them, is the application's and final.
-		_, resolving := j.request.(resolveRequest)
 		if f := transport.Classify(err); f.Class == transport.Transient && !resolving {
-			panic(&RetryLater{After: f.RetryAfter, Operation: j.request.operation(), Err: err})
+			panic(&RetryLater{After: f.RetryAfter, Turn: turn, Operation: j.request.operation(), Err: err})
 		}
 	}
 	c.Send(c.Parent(), answered{ref: j.ref, result: result, err: err})
@@ -103,9 +117,34 @@ func (w *worker) discard(j job) {
 			failPanicked(w.network.log, "panic in a request that nobody waits for", r)
 		}
 	}()
+	if !w.network.visitor.mayEnter() {
+		return
+	}
 	if _, err := w.network.perform(j.ctx, j.request); err != nil {
 		fail(w.network.log, w.network.log.Debug, "a session was left to its time to live", err, zap.String(keyOperation, j.request.operation()))
 	}
+}
+
+// through makes a request through the gate. What the gate holds back is a *messages.HeldBackError, and was not sent. After a
+// failure turn is when the gate expects the next attempt, zero when it has no say in it.
+func (n *network) through(operation string, ask func() error) (turn time.Time, err error) {
+	p, turn, cause := n.visitor.enter()
+	if !turn.IsZero() {
+		return turn, &messages.HeldBackError{Operation: operation, Until: turn, Err: cause}
+	}
+	returned := false
+	defer func() {
+		if !returned { // it panicked, which says nothing of the server
+			n.visitor.left(p, context.Canceled)
+		}
+	}()
+	err = ask()
+	returned = true
+	turn, closed := n.visitor.left(p, err)
+	if closed {
+		fail(n.log, n.log.Warn, "the server serves nobody: the requests of all engines are held back", err, zap.Time(keyRetryAt, turn))
+	}
+	return turn, err
 }
 
 // perform makes a request and checks what its answer can be checked for without the local database.

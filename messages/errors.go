@@ -43,7 +43,7 @@ func (e *PushRejectedError) Retryable() bool { return false }
 // pending still is.
 type RetryExhaustedError struct {
 	Operation   string // the request that kept failing
-	Attempts    int
+	Attempts    int    // how often it failed or was held back
 	LastErr     error
 	NextRetryAt time.Time // when the next attempt would have been made
 }
@@ -56,6 +56,24 @@ func (e *RetryExhaustedError) Unwrap() error { return e.LastErr }
 
 // Retryable reports true.
 func (e *RetryExhaustedError) Retryable() bool { return true }
+
+// HeldBackError is a request that was not sent, because the server serves nobody at the moment: it said so to another
+// engine of this process, or many of them failed in a row. It is made when the time has come; engines that wait for the same server
+// are let in one after the other.
+type HeldBackError struct {
+	Operation string    // the request
+	Until     time.Time // when it is this engine's turn
+	Err       error     // the answer or failure that closed the way, which another engine met as a rule
+}
+
+func (e *HeldBackError) Error() string {
+	return fmt.Sprintf("oversqlite: %s is held back until %s: the server serves nobody at the moment: %v", e.Operation, e.Until.UTC().Format(time.RFC3339), e.Err)
+}
+
+func (e *HeldBackError) Unwrap() error { return e.Err }
+
+// Retryable reports true.
+func (e *HeldBackError) Retryable() bool { return true }
 
 // AuthError is a request that the server refused for its authentication. Background work stops until Attach or
 // Resume; nothing is lost.

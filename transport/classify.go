@@ -56,6 +56,7 @@ type Failure struct {
 	Status     int           // HTTP status; 0 when there was no answer
 	Code       string        // the server's error code; "" none
 	RetryAfter time.Duration // the server's wish, a floor for the delay before a repetition; 0 none
+	Sign       Sign          // what it says of the server as a whole
 }
 
 // Classify decides what an error of this package means. Every caller goes by it; nobody looks at statuses himself.
@@ -63,13 +64,21 @@ type Failure struct {
 // what is not understood must not be repeated for ever.
 func Classify(err error) Failure {
 	if err == nil {
-		return Failure{}
+		return Failure{Sign: Serving}
 	}
+	var answer *wire.HTTPError
+	_ = errors.As(err, &answer)
+	f := classify(err, answer)
+	f.Sign = sign(f, answer)
+	return f
+}
+
+// classify does so but for the sign. answer is the refusal in err, nil when there is none.
+func classify(err error, answer *wire.HTTPError) Failure {
 	var (
 		address  *AddressError
 		network  *NetworkError
 		large    *BodyTooLargeError
-		answer   *wire.HTTPError
 		old      *wire.LifecycleUnsupportedError
 		version  *wire.ProtocolVersionMismatchError
 		tables   *wire.TableContractMismatchError
@@ -89,7 +98,7 @@ func Classify(err error) Failure {
 		return Failure{Class: Unsupported, Status: http.StatusOK}
 	case errors.As(err, &protocol):
 		return Failure{Class: Protocol, Status: http.StatusOK}
-	case errors.As(err, &answer):
+	case answer != nil:
 		return Failure{
 			Class: classOfAnswer(answer), Status: answer.Status, Code: answer.Code, RetryAfter: answer.RetryAfter,
 		}

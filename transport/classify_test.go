@@ -74,11 +74,52 @@ func TestClassify(t *testing.T) {
 	}
 
 	f := Classify(&wire.HTTPError{Status: 503, Code: "service_unavailable", RetryAfter: time.Second})
-	if f != (Failure{Class: Transient, Status: 503, Code: "service_unavailable", RetryAfter: time.Second}) {
+	if f != (Failure{Class: Transient, Status: 503, Code: "service_unavailable", RetryAfter: time.Second, Sign: Unavailable}) {
 		t.Errorf("details are lost: %+v", f)
 	}
 	if Transient.String() != "transient" || WrongAddress.String() != "wrong_address" || Class(99).String() != "unknown" {
 		t.Error("classes have wrong names")
+	}
+}
+
+// What concerns one request, one user or one kind of request must not be taken for the whole server's state.
+func TestSigns(t *testing.T) {
+	t.Parallel()
+	answer := func(op string, status int, code string, after time.Duration) error {
+		return &wire.HTTPError{Operation: op, Status: status, Code: code, RetryAfter: after}
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want Sign
+	}{
+		{"success", nil, Serving},
+		{"a conflict", answer(OpCommitPush, 409, "push_conflict", 0), Serving},
+		{"credentials", answer(OpPull, 401, "authentication_failed", 0), Serving},
+		{"a large body", &BodyTooLargeError{}, Serving},
+		{"a watch that is switched off", answer(OpWatch, 503, "bundle_change_watch_disabled", time.Second), Serving},
+		{"an unavailable service", answer(OpPull, 503, "service_unavailable", time.Second), Unavailable},
+		{"an unavailable service, wrapped", fmt.Errorf("pulling: %w", answer(OpPull, 503, "", time.Second)), Unavailable},
+		{"a gateway", answer(OpPull, 502, "", time.Second), Unavailable},
+		{"a gateway's timeout", answer(OpPull, 504, "", time.Second), Unavailable},
+		{"an unavailable service that does not say for how long", answer(OpPull, 503, "", 0), Failing},
+		{"a stream that is refused for now", answer(OpWatch, 503, "service_unavailable", time.Second), Failing},
+		{"too many requests of one user", answer(OpPull, 429, "", time.Second), Failing},
+		{"an internal error", answer(OpPull, 500, "pull_failed", time.Second), Failing},
+		{"no connection", &NetworkError{Err: io.EOF}, Failing},
+		{"a stream that ended", io.EOF, Failing},
+		{"snapshots enough for now", answer(OpCreateSnapshot, 429, "snapshot_build_capacity", time.Second), NoSign},
+		{"a commit that failed", answer(OpCommitPush, 500, "push_session_commit_failed", time.Second), NoSign},
+		{"a wrong address", &AddressError{Status: 404, Err: answer(OpPull, 404, "", 0)}, NoSign},
+		{"garbage", &wire.ProtocolError{}, NoSign},
+		{"a caller that left", context.Canceled, NoSign},
+	} {
+		if got := Classify(c.err).Sign; got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	if Sign(9).String() != "unknown" || Unavailable.String() != "unavailable" {
+		t.Error("signs have wrong names")
 	}
 }
 
