@@ -107,6 +107,11 @@ func FuzzAnswer(f *testing.F) {
 			f.Add(status, "", retryAfterSeeds[i], []byte(body), uint16(i*600), uint8(status+i))
 		}
 		f.Add(200, "gzip", "", zipped(body), uint16(300), uint8(i))
+		for _, bound := range []int{len(body) - 1, len(body)} {
+			f.Add(200, "", "", []byte(body), uint16(bound-1), uint8(0))
+			f.Add(200, "", "", []byte(body), uint16(bound-1), uint8(2))
+			f.Add(200, "gzip", "", zipped(body), uint16(bound-1), uint8(0))
+		}
 		f.Add(503, "gzip", "9", zipped(body), uint16(300), uint8(i))
 		f.Add(200, "br", "", []byte(body), uint16(300), uint8(i))
 	}
@@ -206,7 +211,11 @@ func refused(t *testing.T, k wire.Contract, err error, failure Failure, status i
 	if !reflect.DeepEqual(answer, want) {
 		t.Fatalf("%d %q: %+v, want %+v", status, plain, answer, want)
 	}
-	if wrong := failure.Class == WrongAddress; wrong != (address != nil) || wrong && status < 300 || !wrong && failure.RetryAfter != want.RetryAfter {
-		t.Fatalf("%d %q is %+v", status, plain, failure)
+	wrong := status/100 == 3 || status == 405 || status == 421 || status == 501
+	if status == 404 {
+		wrong = want.Code != "push_session_not_found" && want.Code != "snapshot_session_not_found" && want.Code != "committed_bundle_not_found"
+	}
+	if wrong != (failure.Class == WrongAddress) || wrong != (address != nil) || !wrong && failure.RetryAfter != want.RetryAfter {
+		t.Fatalf("%d %q is %+v, at the wrong address: %v", status, plain, failure, wrong)
 	}
 }

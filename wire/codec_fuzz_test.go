@@ -268,6 +268,7 @@ func sendable(t *testing.T, c Contract, row []Value) (payload []byte) {
 func FuzzPayload(f *testing.F) {
 	for _, s := range append(jsonSeeds,
 		`{"t":"a","i":1,"r":1.5,"b":"AAEC","u":"`+someUUID+`"}`, `{"t":"a","i":"1","r":"1.5","b":"AAEC","u":"`+someUUID+`"}`, `{"t":null,"i":null,"r":null,"b":null,"u":null}`,
+		`{"t":"a","i":"1","r":"1.5","b":"AAEC","u":"`+strings.ToUpper(someUUID)+`"}`, `{"t":"a","i":"01","r":"1.0","b":"AAE","u":null}`,
 		`{"t":"é\u0000\ud83d\ude00","i":12.50e1,"r":-0,"b":"3q2+7w","u":"{550E8400-E29B-41D4-A716-446655440000}","new":{"a":1,"a":2}}`,
 		`{"T":"a","i":true,"r":"5e-324","b":"","u":null}`, `{"t":"a","i":"-9223372036854775808","r":"1e+21","b":"3q2+7w==","u":null}`, `{"t":"a","i":9007199254740993,"r":1e308,"b":"\r\n","u":"urn:uuid:`+someUUID+`"}`,
 		`{"t":"a","i":1,"r":1,"b":"","u":"VQ6EAOKbQdSnFkRmVUQAAA=="}`, `{"t":"a","t":"b","i":1,"r":1,"b":"","u":null}`, `{"t":1,"i":"x","r":true,"b":[],"u":{}}`) {
@@ -324,8 +325,8 @@ func FuzzLocalPayload(f *testing.F) {
 		}
 		n := grow(bytes.TrimSpace(local))
 		for i, column := range everyKind.Columns {
-			stored := n.last(column.Name, '"')
-			if stored.kind == '"' && utf8.Valid(stored.raw) && !localText(column.Kind, row[i], stored.text) {
+			text, number := n.last(column.Name, '"'), n.last(column.Name, '0')
+			if text.kind == '"' && utf8.Valid(text.raw) && !localText(column.Kind, row[i], text.text) || number.kind == '0' && !localNumber(row[i], number.text) {
 				t.Fatalf("%q: %s is %+v", local, column.Name, row[i])
 			}
 		}
@@ -361,4 +362,17 @@ func localText(kind Kind, v Value, text string) bool {
 		return kind >= KindBlob && strings.EqualFold(hex.EncodeToString(v.Bytes), text)
 	}
 	return false
+}
+
+// localNumber reports whether v is exactly what a bare number stands for: an integer of 64 bits is never rounded.
+func localNumber(v Value, text string) bool {
+	n, err := strconv.ParseInt(text, 10, 64)
+	x, _ := strconv.ParseFloat(text, 64)
+	switch {
+	case v.Type == Integer:
+		return err == nil && v.Int == n
+	case v.Type != Real || v.Float != x:
+		return false
+	}
+	return err != nil || int64(x) == n && exactAsFloat(n)
 }

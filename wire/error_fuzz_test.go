@@ -88,6 +88,12 @@ func FuzzErrorBody(f *testing.F) {
 	for i, s := range append(errorSeeds, slices.Concat(variants(errorSeeds[len(jsonSeeds)]), variants(errorSeeds[len(jsonSeeds)+1]), variants(`{"error":"snapshot_session_limit_exceeded","dimension":"row_count","actual":10,"limit":5}`))...) {
 		f.Add([]byte(s), []int{400, 404, 409, 429, 500, 503}[i%6], int64(i%2*6000))
 	}
+	for _, s := range errorSeeds[len(jsonSeeds)+4 : len(jsonSeeds)+8] {
+		for _, status := range []int{400, 409, 429, 503} {
+			f.Add([]byte(s), status, int64(4999))
+			f.Add([]byte(s), status, int64(5000))
+		}
+	}
 	f.Fuzz(func(t *testing.T, body []byte, status int, maxBytes int64) {
 		for _, c := range contracts {
 			n, ok := tree(body)

@@ -13,7 +13,7 @@ import (
 )
 
 var rowSeeds = append(jsonSeeds,
-	goodPull, strings.Replace(goodPull, `"row_count":1`, `"canonical_request_hash":"x","row_count":-1`, 1), strings.Replace(goodPull, `"payload":{"id":"a"}`, `"payload":{"id":"a","b":{"c":1,"c":2}}`, 1),
+	goodPull, strings.NewReplacer(`"bundle_seq":5`, `"bundle_seq":4`, `"stable_bundle_seq":5`, `"stable_bundle_seq":4`).Replace(goodPull), strings.Replace(goodPull, `"row_count":1`, `"canonical_request_hash":"x","row_count":-1`, 1), strings.Replace(goodPull, `"payload":{"id":"a"}`, `"payload":{"id":"a","b":{"c":1,"c":2}}`, 1),
 	strings.Replace(goodPull, `"payload":{"id":"a"}`, `"payload":{"id":"a","id":"b"}`, 1), strings.Replace(goodPull, `"payload":{"id":"a"}`, `"payload":{"_SYNC_scope_id":"a"}`, 1), strings.Replace(goodPull, `{"id":"a"}`, `{"_Sync_Scope_id":"a"}`, 1), strings.Replace(goodPull, `{"id":"a"}`, `{"id":" "}`, 1),
 	`{"stable_bundle_seq":3,"bundles":null,"has_more":false}`, `{"stable_bundle_seq":null,"bundles":[]}`, `{"bundles":[{}]}`, `{"stable_bundle_seq":2,"bundles":[]}`,
 	`{"bundle_seq":9,"source_id":"s","source_bundle_id":3,"row_count":3,"bundle_hash":"h","rows":[{"schema":"main","table":"users","key":{"id":"a"},"op":"INSERT","row_version":9,"payload":{"id":"a"}}],"next_row_ordinal":2,"has_more":false}`,
@@ -116,7 +116,7 @@ func FuzzPull(f *testing.F) {
 // FuzzCommittedRows: pages of a committed bundle are taken by the rules, in both contracts.
 func FuzzCommittedRows(f *testing.F) {
 	const page = `{"bundle_seq":9,"source_id":"s","source_bundle_id":3,"row_count":3,"bundle_hash":"h","rows":[` + row9 + `,` + row9 + `],"next_row_ordinal":2,"has_more":false,"canonical_request_hash":"` + someHash + `"}`
-	empty := strings.Replace(strings.Replace(page, row9+`,`+row9, ``, 1), `"row_count":3`, `"row_count":0`, 1)
+	empty := strings.NewReplacer(row9+`,`+row9, ``, `"row_count":3`, `"row_count":0`, `"next_row_ordinal":2`, `"next_row_ordinal":0`).Replace(page)
 	for _, s := range slices.Concat(rowSeeds, variants(page), variants(strings.Replace(page, `"row_count":3`, `"row_count":4`, 1)), variants(empty)) {
 		f.Add([]byte(s), int64(0), int64(9), int64(-1), true)
 		f.Add([]byte(s), int64(-1), int64(0), int64(-1), false)
@@ -189,6 +189,11 @@ func FuzzSnapshotPage(f *testing.F) {
 		`{"snapshot_id":"s","snapshot_bundle_seq":9,"rows":[],"next_row_ordinal":0,"has_more":false,"byte_count":0}`, `{"snapshot_id":"s","snapshot_bundle_seq":9,"rows":[],"next_row_ordinal":0,"has_more":false}`) {
 		f.Add([]byte(s), int64(0), int64(2), int64(0), int64(1000))
 		f.Add([]byte(s), int64(i%5), int64(i%3), int64(i%3*445), int64(i%7*50))
+	}
+	for _, bounds := range [][4]int64{{0, 0, 0, 1000}, {0, 1, 0, 110}, {0, 1, 0, 109}, {0, 1, 890, 1000}, {0, 1, 891, 1000}, {4, 1, 0, 1000}, {5, 1, 0, 1000}} {
+		for _, s := range []string{uniformPage, strings.Replace(uniformPage, `true`, `false`, 1), strings.Replace(strings.Replace(uniformPage, `:1,"has_more":true`, `:5,"has_more":false`, 1), `110`, `10`, 1)} {
+			f.Add([]byte(s), bounds[0], bounds[1], bounds[2], bounds[3])
+		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte, after, maxRows, afterBytes, maxBytes int64) {
 		const large = 1 << 40
