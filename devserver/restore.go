@@ -36,6 +36,20 @@ func (s *Server) Restore(userID string, backup []byte) error {
 	})
 }
 
+// LoseSessions ends a user's sessions and watches, as a restart of the server does.
+func (s *Server) LoseSessions(userID string) error {
+	return s.users.with(userID, func(u *user, st *store) error {
+		old := s.sessions.takeOld(userID, s.cfg.Now(), func(*session) time.Duration { return 0 }, func(*session) bool { return true })
+		u.hub.end()
+		for _, o := range old {
+			if err := st.tx(func() error { return st.drop(o) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // RetireSource retires a source in favour of another one, as a client's source_replacement does.
 func (s *Server) RetireSource(userID, previous, next string) error {
 	return s.users.with(userID, func(_ *user, st *store) error {

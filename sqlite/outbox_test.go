@@ -91,6 +91,40 @@ func TestMarkCommitted(t *testing.T) {
 	}
 }
 
+// A frozen row that the server turns out to have, and that was edited since: the edit was made on what the server has. Found by
+// simulation: the deletion of such a row was taken for one of a row that the server had never had, and lost.
+func TestRequeueKnowsWhatTheServerShows(t *testing.T) {
+	t.Parallel()
+	const mine, other = `{"id":"u1","name":"mine"}`, `{"id":"u1","name":"another"}`
+	for name, c := range map[string]struct {
+		then  string
+		image shadow
+		want  string
+	}{
+		"deleted since":            {`DELETE FROM users`, live(9, mine), `users u1 DELETE on 9 state 9 base ` + mine},
+		"edited since":             {`UPDATE users SET name = 'later'`, live(9, mine), `users u1 UPDATE on 9 {"id":"u1","name":"later"} state 9 base ` + mine},
+		"another's row":            {`UPDATE users SET name = 'later'`, live(9, other), `users u1 INSERT on 0 {"id":"u1","name":"later"} shadow 9`},
+		"nothing happened to it":   {``, live(9, mine), `users u1 INSERT on 0 ` + mine + ` shadow 9`},
+		"gone again on the server": {`UPDATE users SET name = 'later'`, gone(9), `users u1 INSERT on 0 {"id":"u1","name":"later"} shadow 9 deleted`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := synced(t, testDB(t, usersDDL, "users"))
+			edit(t, db, wire.OpInsert)
+			freeze(t, db, local.FreezeRequest{})
+			if c.then != "" {
+				exec(t, db, c.then)
+			}
+			cast(t, db, "users", keyOf("u1"), c.image)
+			if err := db.RequeueOutbox(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			verify(t, db)
+			same(t, "intents", intents(t, db), []string{c.want})
+		})
+	}
+}
+
 // Whatever is written while a push is on its way: putting it back loses no intent, replaces no newer content, keeps
 // bases, and keeps the order in which rows became dirty.
 func TestRequeueNeitherLosesNorReorders(t *testing.T) {

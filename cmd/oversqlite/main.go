@@ -7,6 +7,7 @@
 //	oversqlite status    what a database file's sync state is
 //	oversqlite pending   which local changes the server does not have yet
 //	oversqlite quarantine which changes were set aside, and why: list, retry, discard
+//	oversqlite sim       devices, a server and everything that can go wrong, simulated
 //	oversqlite version
 package main
 
@@ -31,6 +32,7 @@ type cli struct {
 	Status     statusCmd     `cmd:"" help:"Show the sync state of a database file, also while an engine has it open."`
 	Pending    pendingCmd    `cmd:"" help:"List local changes that the server does not have yet."`
 	Quarantine quarantineCmd `cmd:"" help:"List, retry or discard local changes that were set aside."`
+	Sim        simCmd        `cmd:"" help:"Simulate devices and a server in virtual time, with everything that can go wrong, and check what has to hold. Exit code 1 on a finding."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
 }
 

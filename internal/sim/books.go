@@ -1,0 +1,320 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/sqlite"
+)
+
+// books is a look into a device's file beside its engine: over a connection of its own, which changes nothing.
+type books struct {
+	v    *life
+	file *sqlite.Verifier
+}
+
+func openBooks(v *life) *books {
+	if v.books != nil {
+		return v.books
+	}
+	cfg := sqlite.Config{Path: v.path, Schema: schema}
+	for i := range tables {
+		cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: tables[i].name, Key: "id"})
+	}
+	file, err := sqlite.OpenVerifier(cfg)
+	if err != nil {
+		fail("02 2.1", "%s: %v", v.d.name, err)
+	}
+	return &books{v: v, file: file}
+}
+
+func (b *books) close() {
+	if b == nil {
+		return
+	}
+	if err := b.file.Close(); err != nil {
+		fail("sim", "%v", err)
+	}
+}
+
+// each hands every row of a query to fn.
+func (b *books) each(q string, fn func(*sqlite3.Stmt)) {
+	if err := b.file.Each(q, fn); err != nil {
+		fail("sim", "%s: %v", b.v.d.name, err)
+	}
+}
+
+// text is the one value that a query answers.
+func (b *books) text(q string) (text string) {
+	b.each(q, func(s *sqlite3.Stmt) { text = s.ColumnText(0) })
+	return text
+}
+
+// rows reads the business rows.
+func (b *books) rows() map[place]row {
+	out := map[place]row{}
+	b.each(rowsSQL, func(s *sqlite3.Stmt) {
+		p, r, err := tableNamed(s.ColumnText(0)).read(s.ColumnRawText(1), false)
+		if err != nil {
+			fail("sim", "%s: %v", b.v.d.name, err)
+		}
+		out[p] = r
+	})
+	return out
+}
+
+// intents are what the server does not have yet, the newest of each row: where it is kept, and its content; nil for a
+// deletion. aside has what was displaced from its row.
+const intentsSQL = `
+SELECT 0, table_name, key_json ->> 'id', local_payload FROM _sync_outbox_rows UNION ALL
+SELECT 1, table_name, key_json ->> 'id', payload FROM _sync_dirty_rows UNION ALL
+SELECT 2, table_name, key_json ->> 'id', payload FROM _sync_quarantine UNION ALL
+SELECT 3, table_name, key_json ->> 'id', payload FROM _sync_displaced ORDER BY 1`
+
+type intents struct {
+	at     map[place]*row  // the newest of those that stand in their rows; nil: a deletion
+	tokens map[string]bool // of all, superseded and displaced ones too
+}
+
+func (b *books) intents() intents {
+	in := intents{at: map[place]*row{}, tokens: map[string]bool{}}
+	b.each(intentsSQL, func(s *sqlite3.Stmt) {
+		kind := s.ColumnInt(0)
+		p := place{s.ColumnText(1), s.ColumnText(2)}
+		if s.ColumnType(3) == sqlite3.NULL {
+			if kind < 3 {
+				in.at[p] = nil
+			}
+			return
+		}
+		_, r, err := tableNamed(p.table).read(s.ColumnRawText(3), false)
+		if err != nil {
+			fail("sim", "%s: %v", b.v.d.name, err)
+		}
+		in.tokens[r.token] = true
+		if kind < 3 {
+			in.at[p] = &r
+		}
+	})
+	return in
+}
+
+// rebind takes in whose the file is by now. What is written in an anonymous one may be replaced by an Attach, and is then
+// said to be gone.
+func (b *books) rebind(replaced bool) {
+	d := b.v.d
+	anonymous := b.text(`SELECT binding_state FROM _sync_attachment_state`) == string(local.Anonymous)
+	if d.anonymous && !anonymous && replaced {
+		in := b.intents()
+		for p, token := range d.newest {
+			if !in.tokens[token] && !d.user.had(token) {
+				delete(d.newest, p)
+			}
+		}
+		d.mine = d.own(b.rows())
+	}
+	if !b.replacing() {
+		d.anonymous = anonymous
+	}
+	b.v.check()
+}
+
+// replacing reports whether rows are about to be replaced by the server's.
+func (b *books) replacing() bool {
+	return b.text(`SELECT kind FROM _sync_operation_state`) == string(local.RemoteReplace)
+}
+
+// check is what has to hold after every transaction.
+func (v *life) check() {
+	b, d := v.books, v.d
+	if b == nil || !d.opened {
+		return
+	}
+	if err := b.file.Verify(context.Background()); err != nil {
+		fail("02 2.1", "%s: %v", d.name, err)
+	}
+	here, in := b.rows(), b.intents()
+	if err := dangling(here); err != nil {
+		fail("S1", "%s: %v", d.name, err)
+	}
+	for _, p := range places(in.at) {
+		r := in.at[p]
+		switch got, ok := here[p]; {
+		case r == nil && ok:
+			fail("S5", "%s: %s is to be deleted, and is here: %s", d.name, p, got.text)
+		case r != nil && got.text != r.text:
+			fail("S5", "%s: %s: the intent is %s, the row is %s", d.name, p, r.text, got.text)
+		}
+	}
+	binding := b.text(`SELECT binding_state FROM _sync_attachment_state`)
+	if binding == string(local.Anonymous) || b.replacing() || d.anonymous {
+		return
+	}
+	v.checkMine(here)
+	v.checkNewest(&in)
+	v.checkServer(here, &in)
+}
+
+// checkMine compares the rows that nobody else touches with what the application made of them last (S3, S5).
+func (v *life) checkMine(here map[place]row) {
+	d := v.d
+	if d.w.plan.wild {
+		return // the server may have refused some of them
+	}
+	for p := range d.givenUp {
+		if !strings.HasPrefix(p.key, d.name+"-") {
+			continue
+		}
+		if r, ok := here[p]; ok {
+			d.mine[p] = r
+		} else {
+			delete(d.mine, p)
+		}
+	}
+	for _, p := range places(d.mine) {
+		r := d.mine[p]
+		if got := here[p]; got.text != r.text {
+			fail("S3", "%s: %s was left as %s, and is %s", d.name, p, r.text, got.text)
+		}
+	}
+	for _, p := range places(here) {
+		if _, ok := d.mine[p]; !ok && strings.HasPrefix(p.key, d.name+"-") {
+			fail("S3", "%s: %s was not left here, and is: %s", d.name, p, here[p].text)
+		}
+	}
+}
+
+// checkNewest looks for each of the application's newest writes: the server had it, or it is still to come (S3).
+func (v *life) checkNewest(in *intents) {
+	d := v.d
+	for _, p := range places(d.newest) {
+		token := d.newest[p]
+		switch {
+		case d.user.had(token):
+			delete(d.newest, p)
+		case in.tokens[token]:
+		case d.givenUp[p] == token:
+			delete(d.newest, p)
+		default:
+			fail("S3", "%s: %s was made %q; the server never had that, it is not pending, and nobody decided against it", d.name, p, token)
+		}
+	}
+}
+
+// checkServer compares everything that is no intent with what the server was at the checkpoint (S1, S2, S7).
+func (v *life) checkServer(here map[place]row, in *intents) {
+	d, b, a := v.d, v.books, v.d.user
+	var checkpoint int64
+	b.each(`SELECT last_bundle_seq_seen FROM _sync_attachment_state`, func(s *sqlite3.Stmt) { checkpoint = s.ColumnInt64(0) })
+	at, known := a.at[checkpoint]
+	if !known {
+		fail("S2", "%s: the checkpoint is %d, the server's last bundle %d", d.name, checkpoint, a.last)
+	}
+	type state struct {
+		version int64
+		deleted bool
+	}
+	states := map[place]state{}
+	b.each(`SELECT table_name, key_json ->> 'id', row_version, deleted FROM _sync_row_state`, func(s *sqlite3.Stmt) {
+		states[place{s.ColumnText(0), s.ColumnText(1)}] = state{s.ColumnInt64(2), s.ColumnBool(3)}
+	})
+	look := func(p place) {
+		if _, intent := in.at[p]; intent {
+			return
+		}
+		got, isHere := here[p]
+		k := states[p]
+		want, there := at[p]
+		switch {
+		case k.version > checkpoint && k.deleted:
+			if a.at[k.version] == nil {
+				fail("S6", "%s: %s is noted as deleted at %d, which the server never had", d.name, p, k.version)
+			}
+			_, there = a.at[k.version][p]
+		case k.version > checkpoint:
+			var r row
+			r, there = a.history[version{p, k.version}]
+			want = standing{r, k.version}
+		}
+		switch {
+		case isHere != there:
+			fail("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.text, want.version)
+		case isHere && got.text != want.text:
+			fail("S1", "%s: %s at version %d is %s; at bundle %d the server had %s at %d", d.name, p, k.version, got.text, checkpoint, want.text, want.version)
+		case isHere && (k.version != want.version || k.deleted):
+			fail("S6", "%s: %s is noted at version %d (deleted %v), the server had %d", d.name, p, k.version, k.deleted, want.version)
+		case !isHere && k.version > 0 && !k.deleted:
+			fail("S6", "%s: %s is not here, and noted as live at %d", d.name, p, k.version)
+		}
+	}
+	for _, p := range places(at) {
+		look(p)
+	}
+	for _, p := range places(here) {
+		if _, seen := at[p]; !seen {
+			look(p)
+		}
+	}
+	for _, p := range places(states) {
+		if _, seen := at[p]; !seen {
+			if _, seen := here[p]; !seen {
+				look(p)
+			}
+		}
+	}
+}
+
+// resolve is the application's resolver. It runs while its worker waits for it.
+func (d *device) resolve(_ context.Context, c local.Conflict) (local.Resolution, error) {
+	p := place{c.Table, keyOf(c.KeyJSON)}
+	private := strings.HasPrefix(p.key, d.name+"-")
+	if private && d.excused == "" && !d.w.plan.wild {
+		d.w.report("S3", "%s: a conflict about %s, which nobody else touches: %s of %s on %d, server %s at %d", d.name, p, c.LocalOp, c.LocalWire, c.Base, c.ServerWire, c.ServerVersion)
+	}
+	answer := local.Resolution{Kind: local.KeepLocal}
+	switch {
+	case private: // its own row: what is here is newer, whatever the server says
+	case d.decides == "server":
+		answer.Kind = local.AcceptServer
+	case d.decides == "merge" && c.LocalWire != nil && c.ServerWire != nil:
+		merged, err := merge(c.LocalWire, c.ServerWire)
+		if err != nil {
+			return answer, err
+		}
+		answer = local.Resolution{Kind: local.KeepMerged, Merged: merged}
+	}
+	d.w.trace.note("%s: decides about %s (%s on %d, server at %d, deleted %v): %d", d.name, p, c.LocalOp, c.Base, c.ServerVersion, c.ServerDeleted, answer.Kind)
+	if d.w.fault(Leave, 0.05) {
+		return local.Resolution{}, fmt.Errorf("the resolver has no idea: %w", messages.ErrClosed)
+	}
+	if answer.Kind != local.KeepLocal && c.Local != nil {
+		if _, r, err := tableNamed(c.Table).read(c.Local, false); err == nil && d.newest[p] == r.token {
+			delete(d.newest, p)
+		}
+	}
+	return answer, nil
+}
+
+// keyOf reads a key in local form.
+func keyOf(keyJSON string) string {
+	var key struct{ ID string }
+	_ = json.Unmarshal([]byte(keyJSON), &key) // what does not parse is not found
+	return key.ID
+}
+
+// merge takes the name of the one and everything else of the other.
+func merge(mine, theirs []byte) ([]byte, error) {
+	var a, b map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(mine, &a), json.Unmarshal(theirs, &b)); err != nil {
+		return nil, err
+	}
+	b["name"] = a["name"]
+	return json.Marshal(b)
+}

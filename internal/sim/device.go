@@ -1,0 +1,496 @@
+package sim
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/actors"
+	"github.com/oversqlite/oversqlite/internal/disk"
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// device is a device of a user: its file, its application, and what that knows to have written. Its processes come and go.
+type device struct {
+	w    *world
+	name string
+	user *account
+	r    *rand.Rand // of the application
+
+	life  *life // nil: no process runs
+	path  string
+	files int
+	skew  time.Duration // of its clock
+
+	decides  string // what its resolver is like
+	recovers bool
+	isolates bool
+	limits   actors.Limits
+
+	cut      string // "in", "out", "both": a partition
+	writes   int
+	attached bool // in this process
+	opened   bool // in this process
+	// newest is the newest token that this device gave a row, until the server has it or somebody decided against it.
+	newest map[place]string
+	// mine are the rows that nobody else touches, as this device left them.
+	mine map[place]row
+	// givenUp are the rows whose change the application has discarded, with its token.
+	givenUp   map[place]string
+	anonymous bool   // what is written now belongs to nobody
+	excused   string // why it may meet its own rows as if they were another's
+	busy      *sql.Tx
+	paused    bool
+	closing   bool
+}
+
+func newDevice(w *world, i int) *device {
+	d := &device{
+		w: w, name: fmt.Sprintf("d%d", i), user: w.server.accounts[0], r: rand.New(rand.NewPCG(w.seed, uint64(10+i))), //nolint:gosec // chance is to be the same each time
+		newest: map[place]string{}, mine: map[place]row{}, givenUp: map[place]string{}, anonymous: true,
+	}
+	if i >= w.plan.devices {
+		d.user = w.server.accounts[1+i-w.plan.devices]
+	}
+	d.decides = pick(d.r, "server", "client", "merge")
+	d.recovers, d.isolates = d.r.IntN(2) == 0, d.r.IntN(2) == 0
+	d.limits = actors.Limits{Conflicts: 2}
+	if d.r.IntN(3) == 0 { // everything in small pieces
+		d.limits = actors.Limits{BundleRows: 3, PushChunkRows: 2, CommittedRows: 2, PullBundles: 1, SnapshotRows: 2, Conflicts: 1}
+	}
+	d.path = w.path(d.nextFile())
+	if err := os.WriteFile(d.path, emptyFile(), 0o600); err != nil {
+		fail("sim", "%v", err)
+	}
+	return d
+}
+
+func (d *device) nextFile() string {
+	d.files++
+	return fmt.Sprintf("%s-%d.db", d.name, d.files)
+}
+
+// now is the device's clock.
+func (d *device) now() time.Time { return d.w.loop.now.Add(d.skew) }
+
+// start begins a process and lets its application act.
+func (d *device) start() {
+	if d.life != nil {
+		return
+	}
+	v := d.begin()
+	d.opened, d.attached, d.closing, d.paused = false, false, false, false
+	d.open(v)
+	d.again(v)
+}
+
+// open opens the database, again if that fails.
+func (d *device) open(v *life) {
+	v.ask(actors.VerbOpen, func(_ actors.Result, err error) {
+		if err == nil {
+			d.opened = true
+			v.books = openBooks(v)
+			v.books.rebind(true) // by an Attach that nobody lived to hear the end of
+			return
+		}
+		d.judge(v, actors.VerbOpen, err)
+		d.w.loop.after(time.Second, nil, func() {
+			if d.life == v && !d.closing {
+				d.open(v)
+			}
+		})
+	})
+}
+
+// again lets the application do its next thing after a while, as long as the process lives.
+func (d *device) again(v *life) {
+	d.w.loop.after(d.w.loop.between(5*time.Millisecond, 900*time.Millisecond), nil, func() {
+		if d.life != v || d.w.calm || d.closing {
+			return
+		}
+		if max := d.w.cfg.MaxActs; max == 0 || d.w.acts < max {
+			d.w.acts++
+			d.act(v)
+		}
+		if d.life == v {
+			d.again(v)
+		}
+	})
+}
+
+// ended comes back later with a new process.
+func (d *device) ended(*life) {
+	d.forgetTransaction()
+	if d.w.calm {
+		return
+	}
+	d.w.loop.after(d.w.loop.between(10*time.Millisecond, 2*time.Second), nil, d.start)
+}
+
+// act does one of the things that applications do.
+func (d *device) act(v *life) {
+	w := d.w
+	switch {
+	case w.fault(Kill, 0.02):
+		v.die(false)
+		return
+	case w.fault(Power, 0.02):
+		v.die(true)
+		return
+	case w.fault(Clock, 0.03):
+		d.skew += pick(d.r, time.Minute, -time.Minute, 48*time.Hour, -48*time.Hour, time.Second, -time.Second)
+		w.trace.note("%s: its clock is off by %v", d.name, d.skew)
+	case w.fault(Partition, 0.03):
+		d.partition(pick(d.r, "in", "out", "both"))
+	case w.fault(Disk, 0.03):
+		d.breakDisk(v)
+	case w.fault(Busy, 0.04) && d.opened:
+		d.hold(v)
+	case w.fault(Pause, 0.03):
+		d.pause(v)
+	}
+	if !d.opened {
+		return
+	}
+	if !d.attached && d.r.IntN(3) > 0 && len(v.calls) == 0 {
+		d.attach(v)
+		return
+	}
+	switch n := d.r.IntN(40); {
+	case n < 18:
+		d.write(v)
+	case n < 25:
+		d.call(v, actors.VerbSync)
+	case n < 28:
+		d.call(v, actors.VerbPushPending)
+	case n < 31:
+		d.call(v, actors.VerbPullToStable)
+	case n < 32:
+		d.call(v, actors.VerbRebuild)
+	case n < 33 && w.fault(Detach, 0.5):
+		d.call(v, pick(d.r, actors.VerbDetach, actors.VerbSyncThenDetach))
+	case n < 34:
+		d.close(v)
+	case n < 36:
+		d.quarantine(v)
+	case n < 37:
+		v.engine.Kick()
+	case n < 38:
+		v.ask(pick(d.r, actors.VerbSyncStatus, actors.VerbPendingSyncStatus, actors.VerbSourceInfo, actors.VerbResume), func(_ actors.Result, err error) {
+			d.judge(v, actors.VerbSyncStatus, err)
+		})
+	case n < 39:
+		d.repair(v)
+	}
+}
+
+// call asks for a verb that may take long, and does what its error asks for.
+func (d *device) call(v *life, verb actors.Verb) {
+	if len(v.calls) > 4 {
+		return
+	}
+	c := v.ask(verb, func(result actors.Result, err error) {
+		if err == nil && result.Detached {
+			d.detached()
+		}
+		d.judge(v, verb, err)
+	})
+	if d.w.fault(Leave, 0.3) {
+		d.w.loop.after(d.w.loop.between(0, 2*time.Second), nil, func() {
+			if !v.dying && !c.left {
+				d.w.trace.note("%s: does not wait for %s any more", d.name, verb)
+				c.left = true
+				c.Leave()
+				v.calls = slices.DeleteFunc(v.calls, func(o *call) bool { return o == c })
+			}
+		})
+	}
+}
+
+// attach asks to be attached.
+func (d *device) attach(v *life) {
+	v.ask(actors.VerbAttach, func(result actors.Result, err error) {
+		d.judge(v, actors.VerbAttach, err)
+		if err != nil || result.Attach == actors.AttachRetryLater {
+			return
+		}
+		d.attached = true
+		v.books.rebind(result.Attach == actors.AttachUsedRemote)
+	})
+}
+
+// close ends the process in good order.
+func (d *device) close(v *life) {
+	if d.closing {
+		return
+	}
+	d.closing = true
+	d.forgetTransaction()
+	began := d.w.loop.now
+	v.ask(actors.VerbClose, func(_ actors.Result, err error) {
+		if err != nil && !errors.Is(err, messages.ErrClosed) {
+			fail("L6", "%s: Close: %v", d.name, err)
+		}
+		if took := d.w.loop.now.Sub(began); took > time.Second {
+			fail("L6", "%s: Close took %v", d.name, took)
+		}
+	})
+}
+
+// judge decides whether an error is one that the run explains, and does what an application would do about it.
+func (d *device) judge(v *life, verb actors.Verb, err error) {
+	var (
+		failed   *messages.EngineFailedError
+		recovery *messages.SourceRecoveryRequiredError
+		mismatch *messages.SourceSequenceMismatchError
+		attach   *messages.AttachRequiredError
+	)
+	switch {
+	case err == nil:
+	case errors.As(err, &failed):
+		fail("panic", "%s: %s: %v\n%s", d.name, verb, err, failed.Stack)
+	case errors.Is(err, context.Canceled):
+		fail("L3", "%s: %s was cancelled, and nobody asked for that", d.name, verb)
+	case errors.As(err, &recovery), errors.As(err, &mismatch):
+		if d.r.IntN(2) == 0 && !v.dying {
+			d.call(v, actors.VerbRebuild)
+		}
+	case errors.As(err, &attach):
+		d.attached = false
+	}
+}
+
+// retire replaces a device's source on the server, as if another copy of it had asked for that.
+func (d *device) retire() {
+	if d.life == nil || d.life.books == nil {
+		return
+	}
+	source := d.life.books.text(`SELECT current_source_id FROM _sync_attachment_state`)
+	d.w.trace.note("server: retires the source of %s", d.name)
+	d.excuse("its source was retired")
+	_ = d.w.server.dev.RetireSource(d.user.name, source, d.w.newID()) // unless it is already
+}
+
+// excuse says why a device may from now on meet its own rows as if they were another's.
+func (d *device) excuse(why string) { d.excused = why }
+
+// preparedNow reports whether it is not known what became of a push of the device's.
+func (d *device) preparedNow() bool {
+	return d.life == nil || d.life.books == nil || d.life.books.text(`SELECT state FROM _sync_outbox_bundle`) != "none"
+}
+
+// partition cuts the device off for a while.
+func (d *device) partition(cut string) {
+	d.cut = cut
+	d.w.trace.note("%s: is cut off: %s", d.name, cut)
+	d.w.loop.after(d.w.loop.between(time.Second, 40*time.Second), nil, func() { d.cut = "" })
+}
+
+func (d *device) cutOff(direction string) bool {
+	return !d.w.calm && (d.cut == direction || d.cut == "both")
+}
+
+// breakDisk lets the disk fail for a while.
+func (d *device) breakDisk(v *life) {
+	why := pick[error](d.r, disk.Full, disk.Broken)
+	often := pick(d.r, 1, 1, 3, 20)
+	d.w.trace.note("%s: its disk fails: %v, one in %d", d.name, why, often)
+	v.failing = true
+	v.disk.Fail(func(int64) error {
+		if d.w.loop.r.IntN(often) == 0 {
+			return why
+		}
+		return nil
+	})
+	d.w.loop.after(d.w.loop.between(10*time.Millisecond, 5*time.Second), nil, func() { v.mend() })
+}
+
+func (v *life) mend() {
+	if !v.dying && v.failing {
+		v.disk.Fail(nil)
+		v.failing = false
+		v.w.trace.note("%s: its disk works again", v.d.name)
+	}
+}
+
+// hold keeps a transaction of the application's open for a while.
+func (d *device) hold(v *life) {
+	if d.busy != nil || v.engine.App() == nil {
+		return
+	}
+	tx, err := v.engine.App().BeginTx(context.Background(), nil)
+	if err != nil {
+		d.w.trace.note("%s: no transaction: %v", d.name, err)
+		return
+	}
+	d.busy = tx
+	d.w.trace.note("%s: keeps a transaction open", d.name)
+	d.w.loop.after(d.w.loop.between(10*time.Millisecond, 4*time.Second), nil, func() {
+		if d.busy == tx {
+			d.forgetTransaction()
+		}
+	})
+}
+
+// forgetTransaction gives up the transaction that the application keeps open.
+func (d *device) forgetTransaction() {
+	if d.busy != nil {
+		_ = d.busy.Rollback()
+		d.busy = nil
+	}
+}
+
+// pause holds uploads or downloads for a while.
+func (d *device) pause(v *life) {
+	if d.paused {
+		return
+	}
+	d.paused = true
+	up, down := d.r.IntN(2) == 0, d.r.IntN(2) == 0
+	d.w.trace.note("%s: pauses uploads %v, downloads %v", d.name, up, down)
+	v.engine.PauseUploads(up)
+	v.engine.PauseDownloads(down)
+	d.w.loop.after(d.w.loop.between(time.Second, 10*time.Second), nil, func() { d.resume(v) })
+}
+
+func (d *device) resume(v *life) {
+	if d.life == v && d.paused {
+		d.paused = false
+		v.engine.PauseUploads(false)
+		v.engine.PauseDownloads(false)
+	}
+}
+
+// write lets the application write, in one transaction.
+func (d *device) write(v *life) {
+	d.transact(v, "writes", func(w *writer) error {
+		for range 1 + d.r.IntN(3) {
+			err := error(nil)
+			if d.r.IntN(2) == 0 {
+				err = w.shared()
+			} else {
+				err = w.private()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// repair changes what the server refuses.
+func (d *device) repair(v *life) {
+	d.transact(v, "repairs", func(w *writer) error {
+		ids, err := w.ids(`SELECT id FROM items WHERE qty = ? ORDER BY id`, poison)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			token := w.token()
+			w.note("items", id, token)
+			if err := w.do(`UPDATE items SET qty = 1, name = ? WHERE id = ?`, token, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// transact runs a transaction of the application's and keeps account of it.
+func (d *device) transact(v *life, what string, fn func(*writer) error) {
+	if !d.opened || d.closing || v.books == nil || d.busy != nil {
+		return
+	}
+	wrote := map[place]string{}
+	d.writes++
+	err := v.engine.Write(context.Background(), func(tx *sql.Tx) error {
+		return fn(&writer{tx: tx, r: d.r, who: d.name, n: d.writes * 1000, wrote: wrote, wild: d.w.plan.wild})
+	})
+	d.w.trace.note("%s: %s: %v", d.name, what, err)
+	if err != nil {
+		var refused *local.DatabaseError
+		switch {
+		case strings.Contains(err.Error(), "SYNC_TRANSITION_PENDING"), constraint(err), errors.Is(err, messages.ErrClosed),
+			v.failing, d.busy != nil && errors.Is(err, sqlite3.BUSY), errors.As(err, &refused) && refused.Transient && (v.failing || d.busy != nil):
+		default:
+			fail("write", "%s: a write of the application: %v", d.name, err)
+		}
+		return
+	}
+	for p, token := range wrote {
+		delete(d.newest, p)
+		delete(d.givenUp, p)
+		if token != "" {
+			d.newest[p] = token
+		}
+	}
+	d.mine = d.own(v.books.rows())
+}
+
+// own picks the rows that nobody but this device touches.
+func (d *device) own(rows map[place]row) map[place]row {
+	out := map[place]row{}
+	for p, r := range rows {
+		if strings.HasPrefix(p.key, d.name+"-") {
+			out[p] = r
+		}
+	}
+	return out
+}
+
+// detached forgets what was here: it is said to be gone.
+func (d *device) detached() {
+	d.anonymous, d.attached = true, false
+	clear(d.newest)
+	clear(d.mine)
+}
+
+// quarantine lets the application look at what was set aside, and decide.
+func (d *device) quarantine(v *life) {
+	if v.books == nil || d.life.books.text(`SELECT (SELECT count(*) FROM _sync_quarantine) + (SELECT count(*) FROM _sync_displaced)`) == "0" {
+		return
+	}
+	v.ask(actors.VerbQuarantined, func(result actors.Result, err error) {
+		d.judge(v, actors.VerbQuarantined, err)
+		if err != nil || len(result.Quarantine) == 0 || v.dying {
+			return
+		}
+		s := pick(d.r, result.Quarantine...)
+		if d.r.IntN(2) == 0 {
+			v.ask(actors.VerbRetryQuarantined, func(_ actors.Result, err error) { d.judge(v, actors.VerbRetryQuarantined, err) }, s.ID)
+			return
+		}
+		d.discard(v, s)
+	})
+}
+
+// discard gives up what was set aside.
+func (d *device) discard(v *life, aside ...local.SetAside) {
+	var ids []int64
+	for _, s := range aside {
+		ids = append(ids, s.ID)
+		p := place{table: s.Table}
+		token := ""
+		if s.Local != nil {
+			at, r, err := tableNamed(s.Table).read(s.Local, false)
+			if err != nil {
+				fail("sim", "%s: %v", d.name, err)
+			}
+			p, token = at, r.token
+		} else {
+			p.key = keyOf(s.KeyJSON)
+		}
+		d.givenUp[p] = token
+	}
+	v.ask(actors.VerbDiscardQuarantined, func(_ actors.Result, err error) { d.judge(v, actors.VerbDiscardQuarantined, err) }, ids...)
+}

@@ -1,0 +1,190 @@
+package sim
+
+import (
+	"errors"
+	"time"
+
+	"github.com/oversqlite/oversqlite/actors"
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// settle ends all faults and lets applications do what an engine's errors ask for, and no more. Within a bounded time all
+// devices of a user have to be what the server is, with nothing pending.
+func (w *world) settle() {
+	w.calm = true
+	w.server.down = false
+	w.trace.note("from here on nothing goes wrong")
+	for _, d := range w.devices {
+		d.cut = ""
+		d.forgetTransaction()
+		if v := d.life; v != nil {
+			v.mend()
+			d.resume(v)
+		}
+	}
+	end := w.loop.now.Add(settleWithin)
+	for _, d := range w.devices {
+		d.steady(0)
+	}
+	for !w.settled() {
+		if !w.loop.step(end) {
+			w.unsettled()
+		}
+		w.look()
+	}
+	w.trace.note("everything has come together")
+	for _, d := range w.devices {
+		d.compare()
+		d.close(d.life)
+	}
+	for len(w.lives) > 0 {
+		if !w.loop.step(end) {
+			fail("L6", "%s: Close does not end", w.lives[0].d.name)
+		}
+		w.look()
+	}
+}
+
+// settled reports whether every device has nothing left to do.
+func (w *world) settled() bool {
+	for _, d := range w.devices {
+		if d.life == nil || !d.opened || !d.attached || d.life.books == nil || len(d.life.calls) > 0 || d.pendingNow() {
+			return false
+		}
+	}
+	return true
+}
+
+const pendingSQL = `SELECT ((SELECT count(*) FROM _sync_dirty_rows) + (SELECT count(*) FROM _sync_outbox_rows) + (SELECT count(*) FROM _sync_quarantine)
+  + (SELECT count(*) FROM _sync_displaced) + (SELECT state <> 'none' FROM _sync_outbox_bundle) + (SELECT rebuild_required FROM _sync_attachment_state))
+  || ' ' || (SELECT last_bundle_seq_seen FROM _sync_attachment_state)`
+
+// pendingNow reports whether the device has something that the server does not have, or the reverse.
+func (d *device) pendingNow() bool {
+	return d.life.books.text(pendingSQL) != "0 "+itoa(d.user.last)
+}
+
+// unsettled says what has not come together.
+func (w *world) unsettled() {
+	for _, d := range w.devices {
+		switch {
+		case d.life == nil:
+			fail("L1", "%s: no process runs", d.name)
+		case !d.opened || !d.attached || d.life.books == nil:
+			fail("L1", "%s: is not attached: %+v", d.name, d.life.engine.Status())
+		case len(d.life.calls) > 0:
+			fail("L3", "%s: %s has not been answered for %v: %+v", d.name, d.life.calls[0].verb, w.loop.now.Sub(d.life.calls[0].began), d.life.engine.Status())
+		case d.pendingNow():
+			fail("L1", "%s: after %v without a fault, pending and checkpoint are %s, the server's last bundle is %d: %+v",
+				d.name, settleWithin, d.life.books.text(pendingSQL), d.user.last, d.life.engine.Status())
+		}
+	}
+	fail("L1", "nothing happens any more")
+}
+
+// steady lets the application sync until nothing is left to do, and heed what errors say.
+func (d *device) steady(rounds int) {
+	w := d.w
+	again := func() { w.loop.after(time.Second, nil, func() { d.steady(rounds + 1) }) }
+	v := d.life
+	switch {
+	case v == nil:
+		d.start()
+		again()
+		return
+	case !d.opened || d.closing || len(v.calls) > 0:
+		again()
+		return
+	case !d.attached:
+		d.attach(v)
+		again()
+		return
+	case w.settled():
+		return
+	}
+	v.ask(actors.VerbSync, func(_ actors.Result, err error) {
+		d.heed(v, err, rounds)
+		again()
+	})
+}
+
+// heed does what an error asks the application for.
+func (d *device) heed(v *life, err error, rounds int) {
+	var (
+		recovery *messages.SourceRecoveryRequiredError
+		diverged *local.SourceReplacementDivergedError
+		mismatch *messages.SourceSequenceMismatchError
+		gone     *local.QuarantineError
+		rejected *messages.PushRejectedError
+		versions *messages.PushConflictRetryExhaustedError
+		attach   *messages.AttachRequiredError
+	)
+	switch {
+	case err == nil, errors.As(err, &gone):
+	case errors.As(err, &attach):
+		d.attached = false
+		return
+	case errors.As(err, &recovery), errors.As(err, &mismatch), errors.As(err, &diverged):
+		v.ask(actors.VerbRebuild, func(_ actors.Result, err error) { d.heed(v, err, rounds) })
+		return
+	case errors.As(err, &rejected), errors.As(err, &versions):
+		d.repair(v)
+		if rounds > 5 {
+			d.yieldTo(v)
+		}
+		return
+	default:
+		fail("L1", "%s: nothing is wrong, and Sync says %v", d.name, err)
+	}
+	if aside := v.books.text(`SELECT (SELECT count(*) FROM _sync_quarantine) + (SELECT count(*) FROM _sync_displaced)`); aside != "0" {
+		d.repair(v)
+		v.ask(actors.VerbQuarantined, func(result actors.Result, err error) {
+			if err != nil {
+				fail("L1", "%s: nothing is wrong, and Quarantined says %v", d.name, err)
+			}
+			switch {
+			case len(result.Quarantine) == 0:
+			case rounds < 3:
+				var ids []int64
+				for _, s := range result.Quarantine {
+					ids = append(ids, s.ID)
+				}
+				v.ask(actors.VerbRetryQuarantined, func(_ actors.Result, err error) { d.judge(v, actors.VerbRetryQuarantined, err) }, ids...)
+			default:
+				d.discard(v, result.Quarantine...)
+			}
+		})
+	}
+}
+
+// yieldTo gives up what the server will not take, whatever it is: the child of a parent that is gone, a unique value that
+// somebody else has.
+func (d *device) yieldTo(v *life) {
+	d.transact(v, "gives up what is refused", func(w *writer) error {
+		if err := w.do(`UPDATE slots SET code = code || ? WHERE substr(code, 1, 5) = 'code-'`, "-"+d.name+itoa(int64(d.writes))); err != nil {
+			return err
+		}
+		return w.do(`INSERT INTO owners (id, name) SELECT DISTINCT owner_id, ? || owner_id FROM items WHERE owner_id NOT IN (SELECT id FROM owners)`, w.token())
+	})
+}
+
+// compare compares a device with the server (S6), and asks what has become of everything that was written there (S3, S4).
+func (d *device) compare() {
+	v, a := d.life, d.user
+	here := v.books.rows()
+	there := a.at[a.last]
+	for _, p := range places(there) {
+		want := there[p]
+		if got := here[p]; got.text != want.text {
+			fail("S6", "%s: %s is %s, on the server %s at %d", d.name, p, got.text, want.text, want.version)
+		}
+	}
+	if len(here) != len(there) {
+		fail("S6", "%s: %d rows, %d on the server", d.name, len(here), len(there))
+	}
+	v.check()
+	for _, p := range places(d.newest) {
+		fail("S3", "%s: %s was made %q; the server never had that", d.name, p, d.newest[p])
+	}
+}
