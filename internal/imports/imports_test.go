@@ -30,9 +30,10 @@ var arrows = map[string][]string{
 }
 
 // tested says which code may import an internal package although that is not a test's: code through which everything of
-// its kind passes, so that a test can act at each instance without being told of it.
+// its kind passes, so that a test can act at each instance without being told of it, or a command that is a test itself.
 var tested = map[string][]string{
 	"internal/failpoint": {"sqlite", "transport"},
+	"internal/sim":       {"cmd/oversqlite"}, // the simulator is for anybody to run
 }
 
 // strangers says which packages of others a package must not import, nor anything below them.

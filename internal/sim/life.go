@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -90,7 +91,8 @@ func (v *life) log() *zap.Logger {
 type complaints struct{ v *life }
 
 func (c complaints) Write(p []byte) (int, error) {
-	if !c.v.dying && !c.v.failing {
+	// That a call ended with an error is judged by what the call is answered.
+	if !c.v.dying && !c.v.failing && !bytes.Contains(p, []byte(`"msg":"a call ended with an error"`)) {
 		c.v.w.report("log", "%s: %s", c.v.d.name, p)
 	}
 	return len(p), nil
