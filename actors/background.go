@@ -545,7 +545,7 @@ func (m *sessionMachine) laneSucceeded(r *sessionRun) {
 		b.pace[r.lane] = before
 		m.attachDone(r)
 	case lanePush:
-		stuck = m.unsent() && !m.uploadsPaused && !r.result.Sync.Committed
+		stuck = m.unsent() && !m.uploadsPaused && !r.result.Sync.Committed && !b.window.open // else it was written since
 	case lanePull:
 		b.pollAt = m.nextPoll()
 		stuck = m.unsettled() && !m.downloadsPaused
