@@ -41,5 +41,10 @@ func (t *table) key() column { return t.columns[t.Key] }
 // quote returns an SQL identifier for any name.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
+// member returns the SQL expression of a member of a JSON object. A path could not spell every name.
+func member(object, name string) string {
+	return `(SELECT value FROM json_each(` + object + `) WHERE key = ` + literal(name) + `)`
+}
+
 // literal returns an SQL string literal for any text without NUL.
 func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `''`) + `'` }

@@ -200,7 +200,7 @@ func (t *table) refersTo(name string) string {
 	if i == t.Key {
 		return fmt.Sprintf(`d.key_json = json_object(%s, %s)`, literal(t.Columns[i].Name), value)
 	}
-	return fmt.Sprintf(`(SELECT value FROM json_each(b.payload) WHERE key = %s) = CAST(%s AS TEXT)`, literal(t.Columns[i].Name), value)
+	return fmt.Sprintf(`%s = CAST(%s AS TEXT)`, member("b.payload", t.Columns[i].Name), value)
 }
 
 // merge writes the merged row and makes what the table then holds the intent's content.

@@ -108,7 +108,7 @@ WHERE c.%s = ?1 AND d.op <> 'DELETE'`, quote(in.t.local), quote(parent.local), q
 		_, err := f.db.conn.each(fmt.Sprintf(`SELECT d.key_json FROM _sync_dirty_rows d
   CROSS JOIN _sync_base_rows b ON b.schema_name = d.schema_name AND b.table_name = d.table_name AND b.key_json = d.key_json
 WHERE d.op = 'DELETE' AND +d.schema_name = ? AND +d.table_name = ?
-  AND b.payload ->> %s = ? ->> %s`, literal(`$."`+columnName(ref.child, ref.column)+`"`), literal(`$."`+columnName(in.t, ref.target)+`"`)),
+  AND %s = %s`, member("b.payload", columnName(ref.child, ref.column)), member("?", columnName(in.t, ref.target))),
 			collect(ref.child), ref.child.Schema, ref.child.Name, rawText(in.baseRow))
 		if err != nil {
 			return nil, err

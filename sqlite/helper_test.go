@@ -257,7 +257,7 @@ func dumpFile(t testing.TB, path string) map[string][]string {
 	names := out[""]
 	delete(out, "")
 	for _, name := range names {
-		read(name, `SELECT * FROM `+quote(name)+` ORDER BY 1`)
+		read(name, `SELECT * FROM `+ident(name)+` ORDER BY 1`)
 	}
 	return out
 }

@@ -200,9 +200,9 @@ func (db *DB) dependents(metadata, condition string) (keys []local.IntentKey, er
 		for _, ref := range child.parents {
 			parent := db.byName[ref.parent]
 			target := parent.Columns[parent.column(ref.parentColumn)]
-			value := `(q.payload ->> ` + literal(`$."`+target.Name+`"`) + `)`
+			value := member("q.payload", target.Name)
 			if target.Kind == wire.KindBlob || target.Kind == wire.KindUUIDBlob {
-				value = `unhex` + value
+				value = `unhex(` + value + `)`
 			}
 			// A row that refers to itself is no dependent of itself.
 			if _, err := db.conn.each(`SELECT DISTINCT d.key_json FROM _sync_quarantine q

@@ -156,9 +156,9 @@ func (a *applier) blameParent(d dangle) ([]local.IntentKey, error) {
 	// The value is not the parent's key. The server's image of the parent, known as its base row or as its shadow,
 	// has it; both forms print the values that such columns hold in the same way.
 	var out []local.IntentKey
-	column := literal(columnName(parent, d.ref.parentColumn)) // not as a path, which cannot name every column
+	value := member("payload", columnName(parent, d.ref.parentColumn))
 	for _, name := range []string{"_sync_base_rows", "_sync_shadow"} {
-		s, err := a.db.conn.stmt(`SELECT key_json FROM ` + name + ` WHERE schema_name = ?2 AND table_name = ?3 AND (SELECT CAST(atom AS TEXT) FROM json_each(payload) WHERE key = ` + column + `) = CAST(?1 AS TEXT)`)
+		s, err := a.db.conn.stmt(`SELECT key_json FROM ` + name + ` WHERE schema_name = ?2 AND table_name = ?3 AND CAST(` + value + ` AS TEXT) = CAST(?1 AS TEXT)`)
 		if err != nil {
 			return nil, err
 		}
