@@ -138,7 +138,7 @@ func TestEveryBackgroundStateHasAWaker(t *testing.T) {
 			w.take(t, "state user=ann")
 			w.take(t, "call 2 Start "+auto)
 			w.calls, w.surprises = 2, 1
-			if testing.Short() {
+			if testing.Short() || raceEnabled {
 				w.surprises = 0
 			}
 			explore(t, w, 500_000, (*sessionWalk).backgroundChoices)

@@ -348,7 +348,7 @@ func TestSessionWalks(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, seed))
 	walks := 1500
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		walks = 300
 	}
 	for range walks {
