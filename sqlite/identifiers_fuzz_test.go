@@ -232,6 +232,9 @@ func FuzzIdentifiers(f *testing.F) {
 	var taken []string // by the engine as well, wherever they stand
 	for i, name := range hostileNames {
 		if !(&hostileSchema{table: name, key: name, schema: name}).fit() {
+			if i%few > 0 {
+				continue
+			}
 			f.Add(name, `id`, `title`, `main`, uint8(i), name, int64(i), 0.1, []byte(name))
 			f.Add(`t`, name, `title`, `main`, uint8(i+1), name, int64(-i), 1e300, []byte{})
 			f.Add(`t`, `id`, name, `main`, uint8(i+2), name, int64(1)<<50, math.Copysign(0, -1), []byte{0, 255})
