@@ -31,6 +31,7 @@ func TestAnUnavailableServerIsAskedByNobody(t *testing.T) {
 			sent = append(sent, time.Now())
 		}, nil)
 	}
+	hasty := w.device("user-h", func(c *oversqlite.Config) { c.Retry.MaxElapsed = time.Millisecond }).open()
 	fault := w.server.Inject(devserver.Fault{Status: 503, Code: "service_unavailable", RetryAfter: away, Times: 1})
 	var calls sync.WaitGroup
 	begin := func(d *device) {
@@ -65,7 +66,6 @@ func TestAnUnavailableServerIsAskedByNobody(t *testing.T) {
 	}
 
 	// A call that has less time than that is told so at once.
-	hasty := w.device("user-h", func(c *oversqlite.Config) { c.Retry.MaxElapsed = time.Millisecond }).open()
 	_, err := hasty.Attach(t.Context(), "user-h")
 	var exhausted *oversqlite.RetryExhaustedError
 	if !errors.As(err, &exhausted) || !errors.As(err, &held) || hasty.wire.requests.Load() != 0 {
