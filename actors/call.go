@@ -15,6 +15,11 @@ func (e *Engine) Begin(verb Verb, user string, ids ...int64) *Call {
 	return e.begin(evCalled{Verb: verb, User: user, IDs: slices.Clone(ids)})
 }
 
+// BeginStart is Start without waiting.
+func (e *Engine) BeginStart(auto AutoConfig) *Call {
+	return e.begin(evCalled{Verb: VerbStart, Auto: auto})
+}
+
 func (e *Engine) begin(call evCalled) *Call {
 	call.ID = e.callers.Add(1)
 	c := &Call{engine: e, id: call.ID, answers: make(chan answer, 1)}

@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
@@ -264,7 +265,8 @@ func (m *uploadMachine) leaseLost(reason string) {
 }
 
 func (m *uploadMachine) rejectAnswer(e *wire.HTTPError) {
-	rejected := &messages.PushRejectedError{Code: e.Code, Status: e.Status, Message: e.Message, Err: e}
+	// Whoever stands before the server refuses without a code of the protocol's; there has to be some reason all the same.
+	rejected := &messages.PushRejectedError{Code: orElse(e.Code, "status_"+strconv.Itoa(e.Status)), Status: e.Status, Message: e.Message, Err: e}
 	if e.Conflict != nil {
 		rejected.Table = e.Conflict.Table
 	}

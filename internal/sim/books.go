@@ -108,10 +108,10 @@ func (b *books) intents() intents {
 
 // rebind takes in whose the file is by now. What is written in an anonymous one may be replaced by an Attach, and is then
 // said to be gone.
-func (b *books) rebind(replaced bool) {
+func (b *books) rebind() {
 	d := b.v.d
-	anonymous := b.text(`SELECT binding_state FROM _sync_attachment_state`) == string(local.Anonymous)
-	if d.anonymous && !anonymous && replaced {
+	anonymous := b.replacing() || b.text(`SELECT binding_state FROM _sync_attachment_state`) == string(local.Anonymous)
+	if d.anonymous && !anonymous {
 		in := b.intents()
 		for p, token := range d.newest {
 			if !in.tokens[token] && !d.user.had(token) {
@@ -120,10 +120,7 @@ func (b *books) rebind(replaced bool) {
 		}
 		d.mine = d.own(b.rows())
 	}
-	if !b.replacing() {
-		d.anonymous = anonymous
-	}
-	b.v.check()
+	d.anonymous = anonymous
 }
 
 // replacing reports whether rows are about to be replaced by the server's.
@@ -153,8 +150,10 @@ func (v *life) check() {
 			fail("S5", "%s: %s: the intent is %s, the row is %s", d.name, p, r.text, got.text)
 		}
 	}
-	binding := b.text(`SELECT binding_state FROM _sync_attachment_state`)
-	if binding == string(local.Anonymous) || b.replacing() || d.anonymous {
+	if d.anonymous {
+		b.rebind()
+	}
+	if d.anonymous || b.replacing() || b.text(`SELECT binding_state FROM _sync_attachment_state`) == string(local.Anonymous) {
 		return
 	}
 	v.checkMine(here)

@@ -33,13 +33,13 @@ type device struct {
 
 	decides  string // what its resolver is like
 	recovers bool
+	auto     bool // syncs in the background
 	isolates bool
 	limits   actors.Limits
 
-	cut      string // "in", "out", "both": a partition
-	writes   int
-	attached bool // in this process
-	opened   bool // in this process
+	cut    string // "in", "out", "both": a partition
+	writes int
+	opened bool // in this process
 	// newest is the newest token that this device gave a row, until the server has it or somebody decided against it.
 	newest map[place]string
 	// mine are the rows that nobody else touches, as this device left them.
@@ -62,7 +62,7 @@ func newDevice(w *world, i int) *device {
 		d.user = w.server.accounts[1+i-w.plan.devices]
 	}
 	d.decides = pick(d.r, "server", "client", "merge")
-	d.recovers, d.isolates = d.r.IntN(2) == 0, d.r.IntN(2) == 0
+	d.recovers, d.isolates, d.auto = d.r.IntN(2) == 0, d.r.IntN(2) == 0, d.r.IntN(2) == 0
 	d.limits = actors.Limits{Conflicts: 2}
 	if d.r.IntN(3) == 0 { // everything in small pieces
 		d.limits = actors.Limits{BundleRows: 3, PushChunkRows: 2, CommittedRows: 2, PullBundles: 1, SnapshotRows: 2, Conflicts: 1}
@@ -88,7 +88,7 @@ func (d *device) start() {
 		return
 	}
 	v := d.begin()
-	d.opened, d.attached, d.closing, d.paused = false, false, false, false
+	d.opened, d.closing, d.paused = false, false, false
 	d.open(v)
 	d.again(v)
 }
@@ -99,7 +99,10 @@ func (d *device) open(v *life) {
 		if err == nil {
 			d.opened = true
 			v.books = openBooks(v)
-			v.books.rebind(true) // by an Attach that nobody lived to hear the end of
+			v.books.rebind() // after an Attach that nobody lived to hear the end of
+			if d.auto {
+				d.background(v)
+			}
 			return
 		}
 		d.judge(v, actors.VerbOpen, err)
@@ -161,7 +164,7 @@ func (d *device) act(v *life) {
 	if !d.opened {
 		return
 	}
-	if !d.attached && d.r.IntN(3) > 0 && len(v.calls) == 0 {
+	if !d.attached() && d.r.IntN(3) > 0 && len(v.calls) == 0 {
 		d.attach(v)
 		return
 	}
@@ -190,6 +193,13 @@ func (d *device) act(v *life) {
 		})
 	case n < 39:
 		d.repair(v)
+	case d.auto:
+		d.call(v, actors.VerbStop)
+		d.w.loop.after(d.w.loop.between(0, 3*time.Second), nil, func() {
+			if d.life == v && !v.dying && !d.closing {
+				d.background(v)
+			}
+		})
 	}
 }
 
@@ -218,14 +228,16 @@ func (d *device) call(v *life, verb actors.Verb) {
 
 // attach asks to be attached.
 func (d *device) attach(v *life) {
-	v.ask(actors.VerbAttach, func(result actors.Result, err error) {
-		d.judge(v, actors.VerbAttach, err)
-		if err != nil || result.Attach == actors.AttachRetryLater {
-			return
-		}
-		d.attached = true
-		v.books.rebind(result.Attach == actors.AttachUsedRemote)
-	})
+	v.ask(actors.VerbAttach, func(_ actors.Result, err error) { d.judge(v, actors.VerbAttach, err) })
+}
+
+// attached reports whether the engine says so.
+func (d *device) attached() bool { return d.life != nil && d.life.engine.Status().AttachedUser != "" }
+
+// background lets the engine sync by itself from now on.
+func (d *device) background(v *life) {
+	auto := actors.AutoConfig{UserID: d.user.name, Debounce: 20 * time.Millisecond, MaxDelay: 500 * time.Millisecond, PollInterval: pollInterval}
+	v.wait(actors.VerbStart, v.engine.BeginStart(auto), func(_ actors.Result, err error) { d.judge(v, actors.VerbStart, err) })
 }
 
 // close ends the process in good order.
@@ -252,7 +264,6 @@ func (d *device) judge(v *life, verb actors.Verb, err error) {
 		failed   *messages.EngineFailedError
 		recovery *messages.SourceRecoveryRequiredError
 		mismatch *messages.SourceSequenceMismatchError
-		attach   *messages.AttachRequiredError
 	)
 	switch {
 	case err == nil:
@@ -264,8 +275,6 @@ func (d *device) judge(v *life, verb actors.Verb, err error) {
 		if d.r.IntN(2) == 0 && !v.dying {
 			d.call(v, actors.VerbRebuild)
 		}
-	case errors.As(err, &attach):
-		d.attached = false
 	}
 }
 
@@ -450,7 +459,7 @@ func (d *device) own(rows map[place]row) map[place]row {
 
 // detached forgets what was here: it is said to be gone.
 func (d *device) detached() {
-	d.anonymous, d.attached = true, false
+	d.anonymous = true
 	clear(d.newest)
 	clear(d.mine)
 }

@@ -135,8 +135,12 @@ func (v *life) afterFunc(d time.Duration, fn func()) (stop func()) {
 
 // ask lets the application ask the engine for something.
 func (v *life) ask(verb actors.Verb, then func(actors.Result, error), ids ...int64) *call {
+	return v.wait(verb, v.engine.Begin(verb, v.d.user.name, ids...), then)
+}
+
+func (v *life) wait(verb actors.Verb, begun *actors.Call, then func(actors.Result, error)) *call {
 	v.w.trace.note("%s: asks for %s", v.d.name, verb)
-	c := &call{Call: v.engine.Begin(verb, v.d.user.name, ids...), verb: verb, began: v.w.loop.now, then: then}
+	c := &call{Call: begun, verb: verb, began: v.w.loop.now, then: then}
 	v.calls = append(v.calls, c)
 	return c
 }
@@ -146,7 +150,7 @@ func (v *life) look() {
 	if v.dying {
 		return
 	}
-	if v.w.cfg.tamper != "" && v.books != nil && v.d.attached {
+	if v.w.cfg.tamper != "" && v.books != nil && v.d.attached() {
 		v.tamper()
 	}
 	if ops := v.disk.Ops(); ops != v.checked {

@@ -114,7 +114,9 @@ func (x *exchange) fault(*message) string {
 		return fmt.Sprintf("status %s %d %s", pick(r, "before", "before", "after"),
 			pick(r, 429, 500, 502, 503, 504, 429, 500, 502, 503, 504, 401, 403, 404, 409, 410, 413, 408),
 			pick(r, "", "", "seconds", "date", "nonsense"))
-	case w.fault(Garbage, w.plan.rate/2):
+	case strings.HasSuffix(x.what, "/sync/pull") && w.fault(Garbage, 0.3):
+		return "wrong hash"
+	case w.fault(Garbage, w.plan.rate):
 		return pick(r, "garbage", "wrong hash")
 	}
 	return ""
@@ -142,10 +144,9 @@ func (x *exchange) respond(a *reply, kind string) *http.Response {
 	body := a.body.Bytes()
 	switch kind {
 	case "wrong hash":
-		if i := bytes.Index(body, []byte(`"bundle_hash":"`)); i >= 0 && strings.HasSuffix(x.what, "/sync/pull") {
+		if i := bytes.Index(body, []byte(`"name":"`)); i >= 0 && (strings.HasSuffix(x.what, "/sync/pull") || strings.HasSuffix(x.what, "/rows")) {
 			body = bytes.Clone(body)
-			at := i + len(`"bundle_hash":"`) + x.v.w.loop.r.IntN(64)
-			body[at] ^= 1 // another digit, or none
+			body[i+len(`"name":"`)] ^= 1 // another letter: the hash is not that of the content
 		}
 	case "cut":
 		resp := response(a.status, a.header, body)

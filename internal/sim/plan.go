@@ -12,10 +12,14 @@ import (
 const (
 	leaseTTL   = 40 * time.Second
 	sessionTTL = 60 * time.Second
+	// pollInterval is how often background sync asks for what is new.
+	pollInterval = 6 * time.Second
 	// silence is how long a request waits whose answer never comes.
 	silence = 20 * time.Second
 	// settleWithin bounds the time, after the last fault, in which everything has to have come together.
 	settleWithin = 30 * time.Minute
+	// byItself bounds the time in which background sync has to have pushed and pulled everything, when nothing is wrong.
+	byItself = 3 * time.Minute
 	// tooMuch bounds the events of a run, a hundred times the usual number.
 	tooMuch = 50_000
 )

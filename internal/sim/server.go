@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/oversqlite/oversqlite/devserver"
@@ -121,11 +122,28 @@ func (s *server) observe(a *account) {
 			}
 		}
 	}
+	s.twice(a, now)
 	if err := dangling(now); err != nil {
 		fail("sim", "the server: %v", err)
 	}
 	a.at[a.last] = now
 	s.w.trace.note("server: %s is at bundle %d, %d rows", a.name, a.last, len(now))
+}
+
+// twice looks for a row that was written again with nothing in it changed: no application does that, so somebody has pushed
+// the same change twice (S4). What is done to a source, or to history, can make a device do so, and so can a refusal.
+func (s *server) twice(a *account, now map[place]standing) {
+	for _, d := range s.w.devices {
+		if d.user == a && (d.excused != "" || s.w.plan.wild || s.w.plan.has(Status)) {
+			return
+		}
+	}
+	before := a.at[a.last-1]
+	for _, p := range places(now) {
+		if old, was := before[p]; was && old.version < now[p].version && old.text == now[p].text && !strings.HasPrefix(p.key, "v-") {
+			s.w.report("S4", "%s was written twice, at %d and at %d: %s", p, old.version, now[p].version, old.text)
+		}
+	}
 }
 
 // had reports whether the server ever had a row with this token.

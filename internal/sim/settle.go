@@ -49,7 +49,7 @@ func (w *world) settle() {
 // settled reports whether every device has nothing left to do.
 func (w *world) settled() bool {
 	for _, d := range w.devices {
-		if d.life == nil || !d.opened || !d.attached || d.life.books == nil || len(d.life.calls) > 0 || d.pendingNow() {
+		if d.life == nil || !d.opened || !d.attached() || d.life.books == nil || len(d.life.calls) > 0 || d.pendingNow() {
 			return false
 		}
 	}
@@ -71,7 +71,7 @@ func (w *world) unsettled() {
 		switch {
 		case d.life == nil:
 			fail("L1", "%s: no process runs", d.name)
-		case !d.opened || !d.attached || d.life.books == nil:
+		case !d.opened || !d.attached() || d.life.books == nil:
 			fail("L1", "%s: is not attached: %+v", d.name, d.life.engine.Status())
 		case len(d.life.calls) > 0:
 			fail("L3", "%s: %s has not been answered for %v: %+v", d.name, d.life.calls[0].verb, w.loop.now.Sub(d.life.calls[0].began), d.life.engine.Status())
@@ -96,7 +96,10 @@ func (d *device) steady(rounds int) {
 	case !d.opened || d.closing || len(v.calls) > 0:
 		again()
 		return
-	case !d.attached:
+	case d.auto && v.books != nil:
+		d.watchOver(v, rounds)
+		return
+	case !d.attached():
 		d.attach(v)
 		again()
 		return
@@ -109,6 +112,38 @@ func (d *device) steady(rounds int) {
 	})
 }
 
+// watchOver leaves the work to background sync, and does what it asks the application for. With nothing to ask it has to get
+// everything done by itself, in time.
+func (d *device) watchOver(v *life, rounds int) {
+	w := d.w
+	if rounds%6 == 0 && !d.attached() { // detached on purpose, it rests until it is asked to go on
+		d.background(v)
+	}
+	w.loop.after(5*time.Second, nil, func() {
+		if d.life != v || d.closing || w.settled() {
+			return
+		}
+		s := v.engine.Status()
+		aside := v.books.text(`SELECT (SELECT count(*) FROM _sync_quarantine) + (SELECT count(*) FROM _sync_displaced)`) != "0"
+		if rounds > int(byItself/(5*time.Second)) && !aside && s.LastError == nil && (d.pendingNow() || !d.attached()) {
+			fail("L1", "%s: background sync has had %v and gets no further: %s, the server is at %d: %+v", d.name, byItself, v.books.text(pendingSQL), d.user.last, s)
+		}
+		if d.attached() && d.pendingNow() && (aside || s.LastError != nil) {
+			d.heedStatus(v, s.LastError, rounds)
+		}
+		d.watchOver(v, rounds+1)
+	})
+}
+
+// heedStatus does what an error of background sync asks for. One that passes by itself is none to heed.
+func (d *device) heedStatus(v *life, err error, rounds int) {
+	var retryable interface{ Retryable() bool }
+	if errors.As(err, &retryable) && retryable.Retryable() {
+		return
+	}
+	d.heed(v, err, rounds)
+}
+
 // heed does what an error asks the application for.
 func (d *device) heed(v *life, err error, rounds int) {
 	var (
@@ -119,11 +154,14 @@ func (d *device) heed(v *life, err error, rounds int) {
 		rejected *messages.PushRejectedError
 		versions *messages.PushConflictRetryExhaustedError
 		attach   *messages.AttachRequiredError
+		invalid  *messages.InvalidConflictResolutionError
 	)
 	switch {
 	case err == nil, errors.As(err, &gone):
 	case errors.As(err, &attach):
-		d.attached = false
+		return
+	case errors.As(err, &invalid): // a merge of two rows need not be one that can be
+		d.decides = "server"
 		return
 	case errors.As(err, &recovery), errors.As(err, &mismatch), errors.As(err, &diverged):
 		v.ask(actors.VerbRebuild, func(_ actors.Result, err error) { d.heed(v, err, rounds) })

@@ -28,7 +28,7 @@ func TestRuns(t *testing.T) {
 		}
 		return n
 	}
-	n, seed := number("OVERSQLITE_SIM_SEEDS", 12), number("OVERSQLITE_SIM_SEED", 1)
+	n, seed := number("OVERSQLITE_SIM_SEEDS", 8), number("OVERSQLITE_SIM_SEED", 1)
 	faults := 0
 	err := Many(context.Background(), Config{Seed: seed}, int(n), func(r Result) { //nolint:gosec // a count
 		faults += r.Faults
