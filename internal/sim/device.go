@@ -314,8 +314,9 @@ func (d *device) breakDisk(v *life) {
 	often := pick(d.r, 1, 1, 3, 20)
 	d.w.trace.note("%s: its disk fails: %v, one in %d", d.name, why, often)
 	v.failing = true
+	r := rand.New(rand.NewPCG(d.w.loop.r.Uint64(), 3)) //nolint:gosec // its own, so that nothing else depends on how often a disk is used
 	v.disk.Fail(func(int64) error {
-		if d.w.loop.r.IntN(often) == 0 {
+		if r.IntN(often) == 0 {
 			return why
 		}
 		return nil

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"container/heap"
 	"fmt"
 	"hash/fnv"
@@ -190,6 +191,7 @@ type trace struct {
 	}
 	out   io.Writer // nil: nobody reads it
 	line  []byte
+	dir   []byte // another one each time: it is left out
 	lines int
 }
 
@@ -200,7 +202,7 @@ func (t *trace) note(format string, args ...any) {
 	t.line = append(t.line[:0], t.now.Sub(epoch).String()...)
 	t.line = append(t.line, ' ')
 	t.line = fmt.Appendf(t.line, format, args...)
-	t.line = append(t.line, '\n')
+	t.line = append(bytes.ReplaceAll(t.line, t.dir, nil), '\n')
 	t.lines++
 	_, _ = t.hash.Write(t.line)
 	if t.out != nil {

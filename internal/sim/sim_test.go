@@ -72,7 +72,7 @@ func TestCorpus(t *testing.T) {
 // The same seed is the same run, event by event.
 func TestSameSeedSameRun(t *testing.T) {
 	t.Parallel()
-	for _, seed := range []uint64{11, 14} {
+	for _, seed := range []uint64{2, 11} {
 		var first Result
 		for i := range 2 {
 			r, err := Run(Config{Seed: seed})
@@ -94,7 +94,7 @@ func TestSameSeedSameRun(t *testing.T) {
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	for seed := uint64(1); seed < 40; seed++ {
-		cfg := Config{Seed: seed, tamper: `UPDATE slots SET name = 'tampered' WHERE substr(id, 1, 2) = 'v-'`}
+		cfg := Config{Seed: seed, Without: Disk | Busy, tamper: `UPDATE slots SET name = 'tampered' WHERE substr(id, 1, 2) = 'v-'`}
 		r, err := Run(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,6 +88,7 @@ func Run(cfg Config) (result Result, err error) {
 	if err != nil {
 		return result, err
 	}
+	t.dir = []byte(w.dir + string(filepath.Separator))
 	w.system = systems.Get().(*actor.ActorSystem) //nolint:forcetypeassert // that is what is in it
 	result = Result{Config: cfg, Plan: fmt.Sprintf("%s, %d users, %d devices, wild %v, %s at %g", w.plan.contract, w.plan.users, w.plan.devices, w.plan.wild, w.plan.faults, w.plan.rate)}
 	f := w.play()
@@ -96,7 +98,7 @@ func Run(cfg Config) (result Result, err error) {
 	systems.Put(w.system)
 	result.Hash, result.Lines, result.Faults, result.Acts, result.Time = t.hash.Sum64(), t.lines, w.faults, w.acts, w.loop.now.Sub(epoch)
 	if f != nil {
-		result.Rule, result.Finding = f.rule, f.text
+		result.Rule, result.Finding = f.rule, strings.ReplaceAll(f.text, string(t.dir), "")
 		t.note("%s: %s", f.rule, f.text)
 	}
 	return result, os.RemoveAll(w.dir)
