@@ -406,6 +406,7 @@ func (m *sessionMachine) observe(event any) {
 	case messages.Waiting:
 		if m.current != nil && e.Run == m.current.id {
 			m.waiting = &e
+			m.phase, _ = m.current.at.action.phase() // what was done before the request that waits is over
 			m.noteError(e.Err)
 			m.emit(fxPublish{BackoffScheduled{Operation: e.Reason, Attempt: e.Attempt, Until: e.Until, Err: e.Err}})
 		}
