@@ -100,7 +100,7 @@ type visitor struct {
 	// Guarded by the gate.
 	ticket   uint64 // its place among those who wait; 0: none
 	admitted uint64 // the term in which it was let in
-	kicked   uint64 // the term in which it need not wait
+	kicked   uint64 // the term in which it need not wait, until it has heard from the server
 	streak   uint64 // the streak in which it was counted
 	claim    uint64 // the term that its word began, until it is served; 0: none
 	refuted  bool
@@ -151,7 +151,8 @@ func (v *visitor) mayEnter() bool {
 	return !v.gate.paced() || v.admitted == v.gate.term
 }
 
-// kick lets the next request pass at once: the application knows better. When it is served, the gate is no longer closed.
+// kick lets what the engine has to ask pass at once, until the outcome of the first such request: the application knows
+// better. When one is served, the gate is no longer closed.
 func (v *visitor) kick() {
 	if v == nil || v.gate.flags.Load()&gatePaced == 0 {
 		return
@@ -174,7 +175,11 @@ func (v *visitor) left(p pass, err error) (turn time.Time, closed bool) {
 	if current && p.trial {
 		g.trials--
 	}
-	switch f := transport.Classify(err); f.Sign {
+	f := transport.Classify(err)
+	if p.kick && (f.Sign == transport.Serving || f.Sign == transport.Failing || f.Sign == transport.Unavailable) {
+		v.kicked = 0
+	}
+	switch f.Sign {
 	case transport.Serving:
 		g.hasServed(v, p, current)
 	case transport.Failing, transport.Unavailable:
@@ -260,7 +265,6 @@ func (g *gate) admit(v *visitor) pass {
 // Those who find it full come again as if the gate had just opened, as it will if one of the others is served.
 func (g *gate) outOfTurn(v *visitor) (pass, time.Time, error) {
 	if g.trials < g.window {
-		v.kicked = 0
 		g.trials++
 		return pass{term: g.term, trial: true, kick: true}, time.Time{}, nil
 	}

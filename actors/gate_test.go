@@ -549,6 +549,31 @@ func TestAKickIsAProbe(t *testing.T) {
 	}
 }
 
+// An engine may have two to ask when it is kicked, a push and the stream: neither takes the other's permission.
+func TestAKickIsForAllThatWaits(t *testing.T) {
+	t.Parallel()
+	c := newCrowd(1, 6)
+	v := c.engines[0].visitor
+	v.left(pass{}, &wire.HTTPError{Operation: "pull", Status: 503, RetryAfter: time.Hour})
+	if _, turn, _ := v.enter(); turn.IsZero() {
+		t.Fatal("the gate is open")
+	}
+	v.kick()
+	stream, _, cause := v.enter()
+	push, _, other := v.enter()
+	if cause != nil || other != nil {
+		t.Fatal(cause, other)
+	}
+	v.left(stream, &wire.HTTPError{Operation: "watch", Status: 500})
+	if _, _, cause := v.enter(); cause == nil {
+		t.Error("it knows no better any more, and still passes")
+	}
+	v.left(push, nil)
+	if _, _, cause := v.enter(); cause != nil {
+		t.Error(cause)
+	}
+}
+
 // All are kicked at once: as many pass as fit, and they do not all come at once then either.
 func TestAKickOfAllIsNoStorm(t *testing.T) {
 	t.Parallel()
