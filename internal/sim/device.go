@@ -407,7 +407,9 @@ func (d *device) repair(v *life) {
 		}
 		for _, id := range ids {
 			token := w.token()
-			w.note("items", id, token)
+			if strings.HasPrefix(id, "s-") {
+				w.note("items", id, token)
+			}
 			if err := w.do(`UPDATE items SET qty = 1, name = ? WHERE id = ?`, token, id); err != nil {
 				return err
 			}

@@ -71,7 +71,8 @@ func (d *device) begin() *life {
 		Client: client, ServerURL: "http://sim.test", AutoRecover: d.recovers, Isolate: d.isolates,
 		Retry:  actors.RetryConfig{Initial: 200 * time.Millisecond, Max: 8 * time.Second, Multiplier: 2, Jitter: 0.3, MaxElapsed: 40 * time.Second},
 		Limits: d.limits, Resolve: d.resolve, ResolveTimeout: time.Hour, NewSourceID: w.newID, Log: v.log(), System: w.system,
-		World: actors.World{Now: d.now, AfterFunc: v.afterFunc, Chance: w.loop.r.Float64, Dispatcher: v},
+		// What the engine waits for goes by a clock that does not jump, as the difference of two times does in Go.
+		World: actors.World{Now: func() time.Time { return w.loop.now }, AfterFunc: v.afterFunc, Chance: w.loop.r.Float64, Dispatcher: v},
 	}
 	for i := range tables {
 		o.Database.Tables = append(o.Database.Tables, sqlite.TableConfig{Name: tables[i].name, Key: "id"})

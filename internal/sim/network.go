@@ -134,7 +134,7 @@ func (x *exchange) status(kind string) *http.Response {
 	case "date":
 		header.Set("Retry-After", x.v.d.now().Add(time.Duration(r.IntN(12))*time.Second).UTC().Format(http.TimeFormat))
 	case "nonsense":
-		header.Set("Retry-After", pick(r, "-1", "soon", "99999999999999999999", "1.5"))
+		header.Set("Retry-After", pick(r, "-1", "soon", "1.5"))
 	}
 	return response(status, header, []byte(pick(r, "", "<html>", `{"error":"injected_fault","message":"x"}`, `{"message":"x"}`)))
 }

@@ -23,6 +23,7 @@ func (w *world) settle() {
 			d.resume(v)
 		}
 	}
+	w.until(w.loop.now.Add(2 * silence)) // what has gone wrong by now is still to be heard of
 	end := w.loop.now.Add(settleWithin)
 	for _, d := range w.devices {
 		d.steady(0)
@@ -33,6 +34,7 @@ func (w *world) settle() {
 		}
 		w.look()
 	}
+	w.over = true
 	w.trace.note("everything has come together")
 	for _, d := range w.devices {
 		d.compare()
@@ -89,6 +91,8 @@ func (d *device) steady(rounds int) {
 	again := func() { w.loop.after(time.Second, nil, func() { d.steady(rounds + 1) }) }
 	v := d.life
 	switch {
+	case w.over:
+		return
 	case v == nil:
 		d.start()
 		again()
@@ -116,11 +120,15 @@ func (d *device) steady(rounds int) {
 // everything done by itself, in time.
 func (d *device) watchOver(v *life, rounds int) {
 	w := d.w
-	if rounds%6 == 0 && !d.attached() { // detached on purpose, it rests until it is asked to go on
+	switch {
+	case rounds%6 > 0:
+	case !d.attached(): // detached on purpose, it rests until it is asked to go on
 		d.background(v)
+	default: // the credentials may have been refused
+		v.ask(actors.VerbResume, func(_ actors.Result, err error) { d.judge(v, actors.VerbResume, err) })
 	}
 	w.loop.after(5*time.Second, nil, func() {
-		if d.life != v || d.closing || w.settled() {
+		if w.over || d.life != v || d.closing || w.settled() {
 			return
 		}
 		s := v.engine.Status()

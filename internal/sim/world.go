@@ -70,6 +70,7 @@ type world struct {
 	faults  int
 	acts    int
 	calm    bool // nothing goes wrong any more
+	over    bool // everything has come together
 	found   *finding
 }
 
