@@ -30,13 +30,15 @@ func (db *DB) AttachSeeding(ctx context.Context, userID, initializationID string
 // AttachEmpty attaches the database to a user whose scope is initialized and empty. Rows written meanwhile are intents
 // like any others.
 func (db *DB) AttachEmpty(ctx context.Context, userID string, contract wire.ContractName) error {
-	return db.write(ctx, "attach empty", relaxed, func() error { return db.attach(userID, "", contract) })
+	// On disk before the application hears of it: what it wrote after a power cut had taken it back would be an anonymous
+	// row's, which the next Attach replaces.
+	return db.write(ctx, "attach empty", durable, func() error { return db.attach(userID, "", contract) })
 }
 
 // AttachKeepingIntents attaches the database to an initialized scope around the intents that are here, as a lost lease
 // or scope left them: the rebuild gate is set, and the rebuild lays the snapshot around them.
 func (db *DB) AttachKeepingIntents(ctx context.Context, userID string, contract wire.ContractName) error {
-	return db.write(ctx, "attach around intents", relaxed, func() error {
+	return db.write(ctx, "attach around intents", durable, func() error {
 		if err := db.attach(userID, "", contract); err != nil {
 			return err
 		}
