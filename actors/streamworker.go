@@ -60,7 +60,7 @@ func (w *streamWorker) follow(c actor.Context, ctx context.Context, ref uint64, 
 	var beaten time.Time
 	proved := false
 	for {
-		event, beat, err := stream.Next(ctx)
+		event, beat, err := stream.Next()
 		now := world.now()
 		news := streamed{seq: event.BundleSeq}
 		if beat && now.Sub(beaten) >= betweenBeats {

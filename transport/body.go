@@ -21,16 +21,16 @@ var errOverBound = errors.New("longer than its bound")
 // never does.
 type watchdog struct {
 	after   time.Duration
-	timer   *time.Timer
+	timer   Timer
 	stopped atomic.Bool
 }
 
 // newWatchdog starts a watchdog that calls cancel(errIdle). It returns nil for a negative duration.
-func newWatchdog(after time.Duration, cancel context.CancelCauseFunc) *watchdog {
+func (c *Client) newWatchdog(after time.Duration, cancel context.CancelCauseFunc) *watchdog {
 	if after < 0 {
 		return nil
 	}
-	return &watchdog{after: after, timer: time.AfterFunc(after, func() { cancel(errIdle) })}
+	return &watchdog{after: after, timer: c.cfg.AfterFunc(after, func() { cancel(errIdle) })}
 }
 
 // moved tells that something was sent or received.

@@ -51,11 +51,22 @@ type Config struct {
 
 	// Now is the clock by which a Retry-After that is a date is understood. Defaults to time.Now.
 	Now func() time.Time
+
+	// AfterFunc is the clock of IdleTimeout and WatchSilence: it calls f after d, on a goroutine of its choice. Defaults to
+	// time.AfterFunc.
+	AfterFunc func(d time.Duration, f func()) Timer
+
 	// Observe is told of each request when it has ended, on the goroutine that made it. Nil: nobody is told, at no cost.
 	Observe func(Exchange)
 
 	// UserAgent is sent with every request. Defaults to "oversqlite-go".
 	UserAgent string
+}
+
+// Timer is what AfterFunc returns. A *time.Timer is one.
+type Timer interface {
+	Reset(d time.Duration) bool
+	Stop() bool
 }
 
 // Bounds limits the length of answers, in bytes after decompression. An answer beyond its bound is a
@@ -101,6 +112,9 @@ func (c Config) withDefaults() Config {
 	orElse(&c.UserAgent, "oversqlite-go")
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.AfterFunc == nil {
+		c.AfterFunc = func(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
 	}
 	return c
 }

@@ -150,7 +150,7 @@ func exchanges() map[string]exchange {
 					return err
 				}
 				defer stream.Close()
-				got, err := nextEvent(ctx, stream)
+				got, err := nextEvent(stream)
 				return expect(err, got.BundleSeq == 13)
 			},
 		},

@@ -20,15 +20,13 @@ var (
 	ErrStreamEnded  = fmt.Errorf("oversqlite: the server ended the watch stream: %w", io.EOF)
 )
 
-// errNextEnded is the cause with which a stream ends because the context of a Next ended.
-var errNextEnded = errors.New("the wait for an event was given up")
-
 // Stream is an open watch stream. It owns no goroutine and no buffer of events: what nobody asks for stays in the
 // connection, and a slow consumer holds up nothing but itself.
 type Stream struct {
 	body   io.ReadCloser
 	sse    *sseReader
 	dog    *watchdog
+	ctx    context.Context //nolint:containedctx // bounds the stream
 	life   context.Context //nolint:containedctx // of the request the stream is the body of: ends with the stream
 	end    context.CancelCauseFunc
 	at     *url.URL
@@ -36,12 +34,11 @@ type Stream struct {
 	err    error // what ended the stream
 }
 
-// Watch opens the stream of changes after a bundle. ctx bounds the opening, not the stream, which lives until Close or
-// until a Next fails. The client's total timeout does not apply to it.
+// Watch opens the stream of changes after a bundle. It lives until Close, until a Next fails or until ctx ends. The client's
+// total timeout does not apply to it.
 func (c *Client) Watch(ctx context.Context, sourceID string, after int64) (*Stream, error) {
-	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	abort := context.AfterFunc(ctx, func() { end(ctx.Err()) })
-	opening := newWatchdog(c.cfg.IdleTimeout, end)
+	life, end := context.WithCancelCause(ctx)
+	opening := c.newWatchdog(c.cfg.IdleTimeout, end)
 	defer opening.stop()
 
 	r := request{
@@ -51,16 +48,11 @@ func (c *Client) Watch(ctx context.Context, sourceID string, after int64) (*Stre
 	stream, err := c.openStream(ctx, life, opening, r)
 	seen.done(&r, err)
 	if err != nil {
-		abort()
 		end(err)
 		return nil, err
 	}
 	stream.end = end
-	if !abort() {
-		_ = stream.Close()
-		return nil, &canceledError{op: OpWatch, err: ctx.Err()}
-	}
-	stream.dog = newWatchdog(c.cfg.WatchSilence, end)
+	stream.dog = c.newWatchdog(c.cfg.WatchSilence, end)
 	stream.sse = newSSEReader(watchedReader{stream.body, stream.dog})
 	return stream, nil
 }
@@ -89,7 +81,7 @@ func (c *Client) openStream(ctx, life context.Context, opening *watchdog, r requ
 		_ = resp.Body.Close()
 		return nil, &wire.ProtocolError{Operation: r.op, Reason: "it is no event stream"}
 	}
-	return &Stream{body: resp.Body, life: life, at: at}, nil
+	return &Stream{body: resp.Body, ctx: ctx, life: life, at: at}, nil
 }
 
 // eventStream reports whether an answer may be a stream of events. A missing content type is let pass: what is no
@@ -110,20 +102,18 @@ func eventStream(resp *http.Response) bool {
 // The error is ErrStreamEnded when the server ended the stream, a *NetworkError when it broke or was silent for too long,
 // a *wire.ProtocolError when what arrived is no event, ErrStreamClosed after Close. Every error is final for the
 // stream; later calls return it again. Not safe for concurrent use, except with Close.
-func (s *Stream) Next(ctx context.Context) (event wire.WatchEvent, beat bool, err error) {
+func (s *Stream) Next() (event wire.WatchEvent, beat bool, err error) {
 	if s.err != nil {
 		return wire.WatchEvent{}, false, s.err
 	}
 	if s.closed.Load() {
 		return wire.WatchEvent{}, false, ErrStreamClosed // what is still buffered was not asked for in time
 	}
-	stop := context.AfterFunc(ctx, func() { s.end(errNextEnded) })
-	defer stop()
 	for {
 		block, err := s.sse.next()
 		switch {
 		case err != nil:
-			return wire.WatchEvent{}, false, s.fail(s.cause(ctx, err))
+			return wire.WatchEvent{}, false, s.fail(s.cause(err))
 		case block.comment:
 			return wire.WatchEvent{}, true, nil
 		case block.name == "bundle":
@@ -136,18 +126,18 @@ func (s *Stream) Next(ctx context.Context) (event wire.WatchEvent, beat bool, er
 }
 
 // cause says what a failed read of the stream means.
-func (s *Stream) cause(ctx context.Context, err error) error {
+func (s *Stream) cause(err error) error {
 	switch {
 	case s.closed.Load():
 		return ErrStreamClosed
-	case ctx.Err() != nil:
-		return &canceledError{op: OpWatch, err: ctx.Err()}
+	case s.ctx.Err() != nil:
+		return &canceledError{op: OpWatch, err: s.ctx.Err()}
 	case errors.Is(err, errLineTooLong), errors.Is(err, errEventTooLong):
 		return &wire.ProtocolError{Operation: OpWatch, Reason: err.Error()}
 	case errors.Is(err, io.EOF):
 		return ErrStreamEnded
 	default:
-		return failed(ctx, s.life, OpWatch, s.at, err)
+		return failed(s.ctx, s.life, OpWatch, s.at, err)
 	}
 }
 

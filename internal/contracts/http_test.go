@@ -2,7 +2,6 @@ package contracts
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -135,7 +134,7 @@ func (c *httpCase) call(t *testing.T, d *dialect, client *transport.Client) erro
 		_, err := client.SnapshotPage(ctx, k, c.SourceID, r)
 		return err
 	case "watch":
-		stream, err := client.Watch(context.WithoutCancel(ctx), c.SourceID, a.AfterBundleSeq)
+		stream, err := client.Watch(ctx, c.SourceID, a.AfterBundleSeq)
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func TestWatchEvents(t *testing.T) {
 				e    wire.WatchEvent
 				beat bool
 			)
-			if e, beat, err = stream.Next(t.Context()); err != nil {
+			if e, beat, err = stream.Next(); err != nil {
 				break
 			}
 			if beat {
