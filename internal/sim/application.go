@@ -1,0 +1,143 @@
+package sim
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/actors"
+	"github.com/oversqlite/oversqlite/local"
+	"github.com/oversqlite/oversqlite/messages"
+)
+
+// This file holds what applications do to their data, and how that is accounted for.
+
+// write lets the application write, in one transaction.
+func (d *device) write(v *life) {
+	d.transact(v, "writes", func(w *writer) error {
+		for range 1 + d.r.IntN(3) {
+			err := error(nil)
+			if d.r.IntN(2) == 0 {
+				err = w.shared()
+			} else {
+				err = w.private()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// repair changes what the server refuses.
+func (d *device) repair(v *life) {
+	d.transact(v, "repairs", func(w *writer) error {
+		ids, err := w.ids(`SELECT id FROM items WHERE qty = ? ORDER BY id`, poison)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			token := w.token()
+			if strings.HasPrefix(id, "s-") {
+				w.note("items", id, token)
+			}
+			if err := w.do(`UPDATE items SET qty = 1, name = ? WHERE id = ?`, token, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// transact runs a transaction of the application's and keeps account of it.
+func (d *device) transact(v *life, what string, fn func(*writer) error) {
+	if !d.opened || d.closing || v.books == nil || d.busy != nil {
+		return
+	}
+	wrote := map[place]string{}
+	d.writes++
+	err := v.engine.Write(context.Background(), func(tx *sql.Tx) error {
+		return fn(&writer{tx: tx, r: d.r, who: d.name, n: d.writes * 1000, wrote: wrote, wild: d.w.plan.wild})
+	})
+	d.w.trace.note("%s: %s: %v", d.name, what, err)
+	if err != nil {
+		var refused *local.DatabaseError
+		switch {
+		case strings.Contains(err.Error(), "SYNC_TRANSITION_PENDING"), constraint(err), errors.Is(err, messages.ErrClosed),
+			v.failing, d.busy != nil && errors.Is(err, sqlite3.BUSY), errors.As(err, &refused) && refused.Transient && (v.failing || d.busy != nil):
+		default:
+			fail("write", "%s: a write of the application: %v", d.name, err)
+		}
+		return
+	}
+	for p, token := range wrote {
+		delete(d.newest, p)
+		delete(d.givenUp, p)
+		if token != "" {
+			d.newest[p] = token
+		}
+	}
+	d.mine = d.own(v.books.rows())
+}
+
+// own picks the rows that nobody but this device touches.
+func (d *device) own(rows map[place]row) map[place]row {
+	out := map[place]row{}
+	for p, r := range rows {
+		if strings.HasPrefix(p.key, d.name+"-") {
+			out[p] = r
+		}
+	}
+	return out
+}
+
+// detached forgets what was here: it is said to be gone.
+func (d *device) detached() {
+	d.anonymous = true
+	clear(d.newest)
+	clear(d.mine)
+}
+
+// quarantine lets the application look at what was set aside, and decide.
+func (d *device) quarantine(v *life) {
+	if v.books == nil || d.life.books.text(`SELECT (SELECT count(*) FROM _sync_quarantine) + (SELECT count(*) FROM _sync_displaced)`) == "0" {
+		return
+	}
+	v.ask(actors.VerbQuarantined, func(result actors.Result, err error) {
+		d.judge(v, actors.VerbQuarantined, err)
+		if err != nil || len(result.Quarantine) == 0 || v.dying {
+			return
+		}
+		s := pick(d.r, result.Quarantine...)
+		if d.r.IntN(2) == 0 {
+			v.ask(actors.VerbRetryQuarantined, func(_ actors.Result, err error) { d.judge(v, actors.VerbRetryQuarantined, err) }, s.ID)
+			return
+		}
+		d.discard(v, s)
+	})
+}
+
+// discard gives up what was set aside.
+func (d *device) discard(v *life, aside ...local.SetAside) {
+	var ids []int64
+	for _, s := range aside {
+		ids = append(ids, s.ID)
+		p := place{table: s.Table}
+		token := ""
+		if s.Local != nil {
+			at, r, err := tableNamed(s.Table).read(s.Local, false)
+			if err != nil {
+				fail("sim", "%s: %v", d.name, err)
+			}
+			p, token = at, r.token
+		} else {
+			p.key = keyOf(s.KeyJSON)
+		}
+		d.givenUp[p] = token
+	}
+	v.ask(actors.VerbDiscardQuarantined, func(_ actors.Result, err error) { d.judge(v, actors.VerbDiscardQuarantined, err) }, ids...)
+}
