@@ -56,6 +56,8 @@ func converge(t *testing.T, contract wire.ContractName) {
 			}
 		})
 		attach(ctx, t, e, user)
+		// A slow machine may not get as far as to draw one: each device meets at least this one.
+		faults[i].Inject(faulty.Any, 1, faulty.Fault{Kind: faulty.Every[i%len(faulty.Every)], Status: http.StatusServiceUnavailable})
 		faults[i].Random(0.05)
 	}
 
@@ -88,8 +90,8 @@ func converge(t *testing.T, contract wire.ContractName) {
 		}
 	}
 	t.Logf("%d faults injected", injected)
-	if injected == 0 {
-		t.Error("no fault was injected: the test shows nothing")
+	if injected < devices {
+		t.Error("not every device has met a fault: the test shows nothing")
 	}
 
 	// Two quiet rounds: the first takes every device's last writes to the server, the second brings them to all.
