@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
 )
@@ -138,7 +139,7 @@ func TestEveryBackgroundStateHasAWaker(t *testing.T) {
 			w.take(t, "state user=ann")
 			w.take(t, "call 2 Start "+auto)
 			w.calls, w.surprises = 2, 1
-			if testing.Short() || raceEnabled {
+			if testing.Short() || race.Enabled {
 				w.surprises = 0
 			}
 			explore(t, w, 500_000, (*sessionWalk).backgroundChoices)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/messages"
 )
 
@@ -348,7 +349,7 @@ func TestSessionWalks(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, seed))
 	walks := 1500
-	if testing.Short() || raceEnabled {
+	if testing.Short() || race.Enabled {
 		walks = 300
 	}
 	for range walks {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/local"
 )
 
@@ -212,7 +213,7 @@ func TestApplicationConnections(t *testing.T) {
 
 // TestIdleFootprint measures what an open engine that nobody uses costs.
 func TestIdleFootprint(t *testing.T) { //nolint:paralleltest // measures the process
-	if testing.Short() || raceEnabled {
+	if testing.Short() || race.Enabled {
 		t.Skip("measures memory")
 	}
 	const n = 200

@@ -13,12 +13,15 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	"go.uber.org/goleak"
+
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(ownerChildEnv) != "" {
 		ownerChild() // does not return
 	}
+	race.FewProperties(10)
 	goleak.VerifyTestMain(m)
 }
 

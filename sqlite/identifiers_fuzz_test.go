@@ -15,6 +15,7 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -226,7 +227,7 @@ func (h *hostileSchema) contract(t testing.TB) wire.Contract {
 // file is touched.
 func FuzzIdentifiers(f *testing.F) {
 	few := 1
-	if raceEnabled || flag.Lookup("test.fuzz").Value.String() != "" {
+	if race.Enabled || flag.Lookup("test.fuzz").Value.String() != "" {
 		few = 10 // SQLite crawls under the race detector, and under what watches coverage: there is more to find than in the rest of these
 	}
 	var taken []string // by the engine as well, wherever they stand

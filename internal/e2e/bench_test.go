@@ -17,6 +17,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // device opens and attaches an engine on a database with the business tables and rows users in it, all synced.
@@ -208,7 +209,7 @@ func TestIdleEngine(t *testing.T) {
 	each := (resident(t) - before) / engines
 	perEngine := float64(runtime.NumGoroutine()-routines) / engines
 	t.Logf("an idle engine costs %d KB and %.2f goroutines", each>>10, perEngine)
-	if each > limit && !raceEnabled {
+	if each > limit && !race.Enabled {
 		t.Errorf("an idle engine costs %d KB, want at most %d", each>>10, limit>>10)
 	}
 	if perEngine > 1.2 { // database/sql's connection opener
@@ -250,7 +251,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	if heapAfter > heapBefore+2<<20 {
 		t.Errorf("the heap grew by %d KB", (heapAfter-heapBefore)>>10)
 	}
-	if rssAfter > rssBefore+16<<20 && !raceEnabled {
+	if rssAfter > rssBefore+16<<20 && !race.Enabled {
 		t.Errorf("resident memory grew by %d KB", (rssAfter-rssBefore)>>10)
 	}
 	if n := runtime.NumGoroutine(); n > routines+5 {

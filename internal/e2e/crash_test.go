@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite/internal/failpoint"
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -158,9 +159,7 @@ func unhurried(die string) bool {
 // many crashes a scenario is tried with, or "all".
 func TestCrashMatrix(t *testing.T) {
 	t.Parallel()
-	if raceEnabled {
-		t.Skip("what a killed process has written is no matter of races, and its life takes twenty times as long")
-	}
+	race.Skip(t, "what a killed process has written is no matter of races, and its life takes twenty times as long")
 	s := seed(t)
 	all := os.Getenv("OVERSQLITE_E2E_CRASHES") == "all"
 	most := 0

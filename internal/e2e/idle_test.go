@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // TestIdle lets hours pass in which nothing happens, as many as OVERSQLITE_E2E_IDLE says: an engine asks the server nothing while its stream is open, polls at
@@ -13,7 +14,7 @@ import (
 func TestIdle(t *testing.T) {
 	const poll = 5 * time.Minute
 	length := envDuration(t, "OVERSQLITE_E2E_IDLE", 2*time.Hour)
-	if raceEnabled {
+	if race.Enabled {
 		length = 20 * time.Minute
 	}
 	polls := func(interval time.Duration) (least, most int) {

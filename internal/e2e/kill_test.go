@@ -18,6 +18,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	race.FewProperties(10)
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }))
 }
 

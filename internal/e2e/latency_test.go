@@ -15,6 +15,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // What a write on one device takes to be seen on another one, with background sync on both and a machine that has time.
@@ -86,7 +87,7 @@ func TestLatency(t *testing.T) {
 	floorHalf, floorMost := quantile(floor, 0.5), quantile(floor, 0.99)
 	t.Logf("%d writes seen on the other device after p50 %v, p99 %v, at most %v; floor p50 %v, p99 %v",
 		len(took), half, most, slices.Max(took), floorHalf, floorMost)
-	if os.Getenv("OVERSQLITE_E2E_LATENCY") == "" || raceEnabled {
+	if os.Getenv("OVERSQLITE_E2E_LATENCY") == "" || race.Enabled {
 		return // seen they were: a few writes beside other tests say nothing of time
 	}
 	if limit := max(latencyHalf, latencyFloors*floorHalf); half > limit {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // outage is a way in which a server is not there.
@@ -73,7 +74,7 @@ func TestOutage(t *testing.T) {
 func (o *outage) run(t *testing.T, kicked bool) {
 	const length = 10 * time.Minute
 	writes := 200
-	if raceEnabled {
+	if race.Enabled {
 		writes = 10
 	}
 	v := newVirtual(t)

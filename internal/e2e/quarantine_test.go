@@ -16,6 +16,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // A schema whose server is pickier than its clients.
@@ -148,7 +149,7 @@ func manyParents(t testing.TB, e *oversqlite.Engine, n int, poisoned ...int) {
 // push, wherever the row is and however the server refuses it.
 func TestOnePoisonedRowAmongTenThousand(t *testing.T) {
 	const n, most = 10_000, 150
-	if testing.Short() || raceEnabled {
+	if testing.Short() || race.Enabled {
 		t.Skip("pushes 10,000 rows three times; the others push fewer the same way")
 	}
 	plain := func() int64 {

@@ -10,7 +10,12 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/oversqlite/oversqlite/internal/race"
 )
+
+// oneAtATime is why most of this is not for the race detector.
+const oneAtATime = "in a history one thing happens at a time, and others of its kind are watched"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -28,7 +33,11 @@ func TestRuns(t *testing.T) {
 		}
 		return n
 	}
-	n, seed := number("OVERSQLITE_SIM_SEEDS", 8), number("OVERSQLITE_SIM_SEED", 1)
+	few := uint64(8)
+	if race.Enabled {
+		few = 2
+	}
+	n, seed := number("OVERSQLITE_SIM_SEEDS", few), number("OVERSQLITE_SIM_SEED", 1)
 	faults := 0
 	err := Many(context.Background(), Config{Seed: seed}, int(n), func(r Result) { //nolint:gosec // a count
 		faults += r.Faults
@@ -44,6 +53,7 @@ func TestRuns(t *testing.T) {
 
 // TestCorpus plays the histories in which something was found once.
 func TestCorpus(t *testing.T) {
+	race.Skip(t, oneAtATime)
 	t.Parallel()
 	f, err := os.Open("testdata/seeds.txt")
 	if err != nil {
@@ -71,6 +81,7 @@ func TestCorpus(t *testing.T) {
 
 // The same seed is the same run, event by event.
 func TestSameSeedSameRun(t *testing.T) {
+	race.Skip(t, oneAtATime)
 	t.Parallel()
 	for _, seed := range []uint64{2, 11} {
 		var first Result
@@ -92,6 +103,7 @@ func TestSameSeedSameRun(t *testing.T) {
 
 // A finding is told, played again and shrunk: here one that is made by looking at a device that has been tampered with.
 func TestFindings(t *testing.T) {
+	race.Skip(t, oneAtATime)
 	t.Parallel()
 	for seed := uint64(1); seed < 40; seed++ {
 		cfg := Config{Seed: seed, Without: Disk | Busy, tamper: `UPDATE slots SET name = 'tampered' WHERE substr(id, 1, 2) = 'v-'`}
