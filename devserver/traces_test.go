@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // TestTraces replays the recorded exchanges with the reference server, where they are at hand.
 func TestTraces(t *testing.T) {
 	t.Parallel()
+	race.Skip(t, "one request after another")
 	shared := os.Getenv("OVERSQLITE_SHARED")
 	if shared == "" {
 		shared = filepath.Join("..", "..", "shared")

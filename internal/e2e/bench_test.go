@@ -169,6 +169,7 @@ func resident(t testing.TB) int64 {
 
 // TestIdleEngine measures what an open, attached, idle engine costs.
 func TestIdleEngine(t *testing.T) {
+	race.Skip(t, "measures memory")
 	const engines, limit = 100, 500 << 10
 	ctx := context.Background()
 	w := newWorld(t, devserver.Config{InMemory: true})
@@ -209,7 +210,7 @@ func TestIdleEngine(t *testing.T) {
 	each := (resident(t) - before) / engines
 	perEngine := float64(runtime.NumGoroutine()-routines) / engines
 	t.Logf("an idle engine costs %d KB and %.2f goroutines", each>>10, perEngine)
-	if each > limit && !race.Enabled {
+	if each > limit {
 		t.Errorf("an idle engine costs %d KB, want at most %d", each>>10, limit>>10)
 	}
 	if perEngine > 1.2 { // database/sql's connection opener
@@ -219,6 +220,7 @@ func TestIdleEngine(t *testing.T) {
 
 // TestMemoryIsFlat syncs a row many times over and compares what the process holds early and late.
 func TestMemoryIsFlat(t *testing.T) {
+	race.Skip(t, "measures memory")
 	rounds := envInt(t, "OVERSQLITE_E2E_SYNCS", 300)
 	ctx := context.Background()
 	w := newWorld(t, devserver.Config{Dir: t.TempDir()})
@@ -251,7 +253,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	if heapAfter > heapBefore+2<<20 {
 		t.Errorf("the heap grew by %d KB", (heapAfter-heapBefore)>>10)
 	}
-	if rssAfter > rssBefore+16<<20 && !race.Enabled {
+	if rssAfter > rssBefore+16<<20 {
 		t.Errorf("resident memory grew by %d KB", (rssAfter-rssBefore)>>10)
 	}
 	if n := runtime.NumGoroutine(); n > routines+5 {
