@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/oversqlite/oversqlite/actors"
@@ -120,12 +121,12 @@ func (d *device) steady(rounds int) {
 // everything done by itself, in time.
 func (d *device) watchOver(v *life, rounds int) {
 	w := d.w
-	switch {
-	case rounds%6 > 0:
-	case !d.attached(): // detached on purpose, it rests until it is asked to go on
-		d.background(v)
-	default: // the credentials may have been refused
+	var auth *messages.AuthError
+	switch s := v.engine.Status(); {
+	case errors.As(s.LastError, &auth) && slices.Contains(s.WokenBy, actors.WakerResume): // the credentials are good again
 		v.ask(actors.VerbResume, func(_ actors.Result, err error) { d.judge(v, actors.VerbResume, err) })
+	case slices.Equal(s.WokenBy, []actors.Waker{actors.WakerAttach, actors.WakerStart}): // detached on purpose, it rests
+		d.background(v)
 	}
 	w.loop.after(5*time.Second, nil, func() {
 		if w.over || d.life != v || d.closing || w.settled() {
