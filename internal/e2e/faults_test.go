@@ -10,6 +10,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/race"
 )
 
 // quickest is the least time that f takes in a few tries: the machine may be busy, but not all the time.
@@ -26,6 +27,7 @@ func quickest(tries int, f func()) time.Duration {
 // TestK9_NothingToDoCostsTheSameInALargeDatabase compares status calls and a Sync with nothing to do in an empty
 // database and in one with many rows.
 func TestK9_NothingToDoCostsTheSameInALargeDatabase(t *testing.T) {
+	race.Skip(t, "measures time")
 	ctx := context.Background()
 	w := newWorld(t, devserver.Config{InMemory: true})
 	empty, large := device(t, w, "empty", 0), device(t, w, "large", 40_000)
@@ -58,6 +60,7 @@ func TestK9_NothingToDoCostsTheSameInALargeDatabase(t *testing.T) {
 // TestK22_AllocationsPerRow bounds what a pulled and a pushed row allocate, with everything between the socket and
 // SQLite, the test's server included.
 func TestK22_AllocationsPerRow(t *testing.T) {
+	race.Skip(t, "measures memory")
 	const rows = 5_000
 	ctx := context.Background()
 	w := newWorld(t, devserver.Config{InMemory: true})
