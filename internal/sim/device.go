@@ -29,6 +29,8 @@ type device struct {
 	decides  string // what its resolver is like
 	recovers bool
 	auto     bool // syncs in the background
+	watches  bool // would rather be told than ask
+	poll     time.Duration
 	isolates bool
 	limits   actors.Limits
 
@@ -61,6 +63,10 @@ func newDevice(w *world, i int) *device {
 	d.limits = actors.Limits{Conflicts: 2}
 	if d.r.IntN(3) == 0 { // everything in small pieces
 		d.limits = actors.Limits{BundleRows: 3, PushChunkRows: 2, CommittedRows: 2, PullBundles: 1, SnapshotRows: 2, Conflicts: 1}
+	}
+	d.watches, d.poll = d.r.IntN(4) > 0, pollInterval
+	if d.watches && w.plan.streams && d.r.IntN(3) > 0 {
+		d.poll = seldom
 	}
 	d.path = w.path(d.nextFile())
 	if err := os.WriteFile(d.path, emptyFile(), 0o600); err != nil {
@@ -231,7 +237,7 @@ func (d *device) attached() bool { return d.life != nil && d.life.engine.Status(
 
 // background lets the engine sync by itself from now on.
 func (d *device) background(v *life) {
-	auto := actors.AutoConfig{UserID: d.user.name, Debounce: 20 * time.Millisecond, MaxDelay: 500 * time.Millisecond, PollInterval: pollInterval}
+	auto := actors.AutoConfig{UserID: d.user.name, Debounce: 20 * time.Millisecond, MaxDelay: 500 * time.Millisecond, PollInterval: d.poll, Watch: d.watches}
 	v.wait(actors.VerbStart, v.engine.BeginStart(auto), func(_ actors.Result, err error) { d.judge(v, actors.VerbStart, err) })
 }
 

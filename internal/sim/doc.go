@@ -4,7 +4,7 @@
 // What is simulated is the world, not the engine. Whole engines run (actors.World), with their databases in SQLite, against
 // the development server's handler, in one process and, for one history, one thing at a time. Their clocks, delays, ids and
 // chance come from here, every actor runs when it is told to, and a request waits on a coroutine until the network decides
-// what becomes of it. So no two runs of a seed differ, and nothing is tested that does not ship.
+// what becomes of it; a stream is a body that is read so, with the client's own patience in virtual time. So no two runs of a seed differ, and nothing is tested that does not ship.
 //
 // # What is checked
 //
@@ -25,7 +25,9 @@
 //
 // When a process ends, in order or suddenly: L6, with nothing left of it. When the time of a history is over its faults end,
 // and applications do what the errors of their calls ask for. Within half an hour, most of which nobody needs, L1 and L3:
-// everything is pushed, pulled, decided and answered; and then S6 for the whole, rows and versions.
+// everything is pushed, pulled, decided and answered; and then S6 for the whole, rows and versions. Where it is quiet then,
+// what is written anywhere is in moments on every device that syncs by itself: with a stream of changes without a poll,
+// of which such a device may have none in two hours.
 //
 // L4 and L5 are about many users at once and are not simulated; S8 is checked as far as a detached device is attached again.
 package sim

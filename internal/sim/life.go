@@ -36,6 +36,7 @@ type life struct {
 	awaits   int         // events to come that are this life's
 	mail     []*event    // actors that are to run
 	flying   []*exchange // requests that are under way
+	streams  []*stream   // that are open
 	calls    []*call
 	dying    bool // the end has come: nothing is waited for any more
 	ready    []func()
@@ -59,7 +60,7 @@ func (d *device) begin() *life {
 	v := &life{w: w, d: d, path: d.path, disk: disk.New()}
 	v.unput = failpoint.PutOn(v.path, v.disk.Name())
 	client, err := transport.New(transport.Config{
-		BaseURL: "http://sim.test", HTTPClient: &http.Client{Transport: v}, IdleTimeout: -1, WatchSilence: -1, Now: d.now,
+		BaseURL: "http://sim.test", HTTPClient: &http.Client{Transport: v}, IdleTimeout: -1, Now: d.now, AfterFunc: v.clientTimer,
 	})
 	if err != nil {
 		fail("sim", "%v", err)
@@ -334,5 +335,5 @@ func (v *life) release() (some bool) {
 			some = true
 		}
 	}
-	return some
+	return v.unwatch() || some
 }

@@ -85,9 +85,12 @@ func (x *exchange) send(m *message) {
 		arrives(out, nobody)
 		garbage := pick(l.r, "<html><body>Welcome to the hotel</body></html>", "[]", "{}", "null", `{"ok":true}`, "", "\x00\x01\x02", `{"bundles":[{"bundle_seq":`)
 		answers(out+back, func() *http.Response { return response(http.StatusOK, http.Header{}, []byte(garbage)) })
+	case kind == "forbidden", kind == "disabled":
+		answers(out+back, func() *http.Response { return noWatch(kind) })
 	default:
 		var got *reply
-		arrives(out, func(a *reply) { got = a })
+		var opened *stream
+		arrives(out, func(a *reply) { got, opened = a, w.server.follow(x, a) })
 		if kind == "twice" {
 			arrives(out+l.between(0, 2*time.Second), nobody)
 		}
@@ -97,7 +100,7 @@ func (x *exchange) send(m *message) {
 				x.finish(nil, io.ErrUnexpectedEOF)
 				return
 			}
-			resp := x.respond(got, kind) //nolint:bodyclose // the client closes it
+			resp := x.respond(got, opened, kind) //nolint:bodyclose // the client closes it
 			w.trace.note("%s: ← %s: %d%s", d.name, x.what, got.status, ifAny(" ", kind))
 			x.finish(resp, nil)
 		})
@@ -108,6 +111,8 @@ func (x *exchange) send(m *message) {
 func (x *exchange) fault(*message) string {
 	w, r := x.v.w, x.v.w.loop.r
 	switch {
+	case strings.HasSuffix(x.what, "/sync/watch") && w.fault(Stream, w.plan.rate):
+		return pick(r, "forbidden", "disabled")
 	case w.fault(Loss, w.plan.rate):
 		return pick(r, "lost", "lost", "answer lost", "answer lost", "late", "late", "twice", "cut")
 	case w.fault(Status, w.plan.rate):
@@ -139,8 +144,17 @@ func (x *exchange) status(kind string) *http.Response {
 	return response(status, header, []byte(pick(r, "", "<html>", `{"error":"injected_fault","message":"x"}`, `{"message":"x"}`)))
 }
 
+// noWatch is an answer of a server that lets nobody watch, or not this one.
+func noWatch(kind string) *http.Response {
+	status := http.StatusServiceUnavailable
+	if kind == "forbidden" {
+		status = http.StatusForbidden
+	}
+	return response(status, http.Header{}, []byte(`{"error":"bundle_change_watch_`+kind+`","message":"x"}`))
+}
+
 // respond makes an HTTP answer of what the server said.
-func (x *exchange) respond(a *reply, kind string) *http.Response {
+func (x *exchange) respond(a *reply, opened *stream, kind string) *http.Response {
 	body := a.body.Bytes()
 	switch kind {
 	case "wrong hash":
@@ -152,6 +166,9 @@ func (x *exchange) respond(a *reply, kind string) *http.Response {
 		resp := response(a.status, a.header, body)
 		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body[:x.v.w.loop.r.IntN(len(body)+1)]), brokenReader{}))
 		return resp
+	}
+	if opened != nil {
+		return opened.response(a)
 	}
 	return response(a.status, a.header, body)
 }

@@ -14,6 +14,8 @@ const (
 	sessionTTL = 60 * time.Second
 	// pollInterval is how often background sync asks for what is new.
 	pollInterval = 6 * time.Second
+	// seldom is the same for devices that have to hear from the stream of changes what is new, or not at all.
+	seldom = 2 * time.Hour
 	// silence is how long a request waits whose answer never comes.
 	silence = 20 * time.Second
 	// settleWithin bounds the time, after the last fault, in which everything has to have come together.
@@ -44,10 +46,11 @@ const (
 	Leave                       // callers do not wait
 	Detach                      // devices detach, and attach again
 	Pause                       // uploads and downloads are paused
+	Stream                      // streams of changes break, fall silent, are refused
 	lastFault
 )
 
-var faultNames = []string{"loss", "status", "garbage", "partition", "restart", "prune", "retire", "kill", "power", "disk", "busy", "clock", "leave", "detach", "pause"}
+var faultNames = []string{"loss", "status", "garbage", "partition", "restart", "prune", "retire", "kill", "power", "disk", "busy", "clock", "leave", "detach", "pause", "stream"}
 
 // AllFaults is every kind of fault.
 const AllFaults = lastFault - 1
@@ -70,6 +73,7 @@ type plan struct {
 	faults   Fault
 	rate     float64 // how much goes wrong, 0…1
 	wild     bool    // devices write what excludes each other
+	streams  bool    // the server streams changes
 	length   time.Duration
 }
 
@@ -85,6 +89,7 @@ func newPlan(seed uint64, cfg *Config) plan {
 	p.faults = Fault(r.Uint64()) & Fault(r.Uint64()|r.Uint64()) & AllFaults
 	p.rate = pick(r, 0.02, 0.05, 0.1, 0.25)
 	p.length = time.Duration(6+r.IntN(20)) * time.Second
+	p.streams = r.IntN(8) > 0
 	if cfg.Devices > 0 {
 		p.devices = cfg.Devices
 	}

@@ -46,6 +46,7 @@ type server struct {
 	accounts []*account
 	r        *rand.Rand
 	down     bool
+	streams  []*stream
 }
 
 func newServer(w *world) (*server, error) {
@@ -53,7 +54,7 @@ func newServer(w *world) (*server, error) {
 	cfg := devserver.Config{
 		InMemory: true, Schema: serverSchema, Contract: w.plan.contract, LeaseTTL: leaseTTL, PushSessionTTL: sessionTTL, SnapshotSessionTTL: sessionTTL,
 		Now: func() time.Time { return w.loop.now }, NewID: w.newID, TokenTTL: 10000 * time.Hour, IdleTimeout: 10000 * time.Hour,
-		Secret: []byte("simulated"),
+		Secret: []byte("simulated"), DisableWatch: !w.plan.streams, HeartbeatInterval: 10000 * time.Hour,
 	}
 	for i := range tables {
 		cfg.Tables = append(cfg.Tables, devserver.Table{Schema: schema, Name: tables[i].name, Key: "id"})
@@ -128,6 +129,7 @@ func (s *server) observe(a *account) {
 	}
 	a.at[a.last] = now
 	s.w.trace.note("server: %s is at bundle %d, %d rows", a.name, a.last, len(now))
+	s.tell(a)
 }
 
 // twice looks for a row that was written again with nothing in it changed: no application does that, so somebody has pushed
@@ -234,5 +236,6 @@ func (s *server) restart() {
 		if err := s.dev.LoseSessions(a.name); err != nil {
 			fail("sim", "the server: %v", err)
 		}
+		s.hangUp(a)
 	}
 }

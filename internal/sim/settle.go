@@ -26,15 +26,9 @@ func (w *world) settle() {
 	}
 	w.until(w.loop.now.Add(2 * silence)) // what has gone wrong by now is still to be heard of
 	end := w.loop.now.Add(settleWithin)
-	for _, d := range w.devices {
-		d.steady(0)
-	}
-	for !w.settled() {
-		if !w.loop.step(end) {
-			w.unsettled()
-		}
-		w.look()
-	}
+	w.together(end)
+	w.echo()
+	w.together(end) // what was written meanwhile, with those who sync when they are told to
 	w.over = true
 	w.trace.note("everything has come together")
 	for _, d := range w.devices {
@@ -44,6 +38,21 @@ func (w *world) settle() {
 	for len(w.lives) > 0 {
 		if !w.loop.step(end) {
 			fail("L6", "%s: Close does not end", w.lives[0].d.name)
+		}
+		w.look()
+	}
+}
+
+// together lets everything come together.
+func (w *world) together(end time.Time) {
+	w.gathering++
+	defer func() { w.gathering++ }()
+	for _, d := range w.devices {
+		d.steady(w.gathering, 0)
+	}
+	for !w.settled() {
+		if !w.loop.step(end) {
+			w.unsettled()
 		}
 		w.look()
 	}
@@ -87,12 +96,12 @@ func (w *world) unsettled() {
 }
 
 // steady lets the application sync until nothing is left to do, and heed what errors say.
-func (d *device) steady(rounds int) {
+func (d *device) steady(gathering, rounds int) {
 	w := d.w
-	again := func() { w.loop.after(time.Second, nil, func() { d.steady(rounds + 1) }) }
+	again := func() { w.loop.after(time.Second, nil, func() { d.steady(gathering, rounds+1) }) }
 	v := d.life
 	switch {
-	case w.over:
+	case w.gathering != gathering:
 		return
 	case v == nil:
 		d.start()
@@ -102,7 +111,7 @@ func (d *device) steady(rounds int) {
 		again()
 		return
 	case d.auto && v.books != nil:
-		d.watchOver(v, rounds)
+		d.watchOver(v, gathering, rounds)
 		return
 	case !d.attached():
 		d.attach(v)
@@ -119,7 +128,7 @@ func (d *device) steady(rounds int) {
 
 // watchOver leaves the work to background sync, and does what it asks the application for. With nothing to ask it has to get
 // everything done by itself, in time.
-func (d *device) watchOver(v *life, rounds int) {
+func (d *device) watchOver(v *life, gathering, rounds int) {
 	w := d.w
 	var auth *messages.AuthError
 	switch s := v.engine.Status(); {
@@ -129,7 +138,7 @@ func (d *device) watchOver(v *life, rounds int) {
 		d.background(v)
 	}
 	w.loop.after(5*time.Second, nil, func() {
-		if w.over || d.life != v || d.closing || w.settled() {
+		if w.gathering != gathering || d.life != v || d.closing || w.settled() {
 			return
 		}
 		s := v.engine.Status()
@@ -140,7 +149,7 @@ func (d *device) watchOver(v *life, rounds int) {
 		if d.attached() && d.pendingNow() && (aside || s.LastError != nil) {
 			d.heedStatus(v, s.LastError, rounds)
 		}
-		d.watchOver(v, rounds+1)
+		d.watchOver(v, gathering, rounds+1)
 	})
 }
 

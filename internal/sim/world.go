@@ -71,7 +71,9 @@ type world struct {
 	acts    int
 	calm    bool // nothing goes wrong any more
 	over    bool // everything has come together
-	found   *finding
+	// gathering numbers the times in which everything is brought together, and those in between.
+	gathering int
+	found     *finding
 }
 
 // systems are actor systems that are not in use: one costs 6 ms.
