@@ -45,7 +45,7 @@ func (m *sessionMachine) foregroundDone(r *sessionRun, err error) {
 		b.auth = err
 	case errors.As(err, &exhausted):
 		m.hush(exhausted.NextRetryAt, exhausted.Attempts, err)
-	case m.user == "" && r.verb != VerbAttach:
+	case m.user == "" && r.verb != VerbAttach && r.id != 0: // one that was refused before it began had none to lose
 		m.lostAttachment(err)
 	}
 }

@@ -214,3 +214,40 @@ func TestRestartGoesOnInTheBackground(t *testing.T) {
 		}
 	})
 }
+
+// A call that is refused before it begins has found out nothing: an Attach that waits is made when it was to be made, neither
+// sooner than the server asked nor, however often such calls come, later.
+func TestCallsOutOfOrderDoNotMoveAnAttach(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db, server := newSessionDB(), newServer()
+		db.state.Attachment.Binding, db.state.Attachment.UserID = local.Anonymous, ""
+		begun := time.Now()
+		var mu sync.Mutex
+		var asked []time.Duration
+		server.connect = func(context.Context, bool) (wire.ConnectResponse, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, time.Since(begun))
+			if len(asked) > 1 {
+				return wire.ConnectResponse{Resolution: wire.ResolutionRetry, RetryAfterSeconds: 60}, nil
+			}
+			return wire.ConnectResponse{}, &wire.HTTPError{Operation: "connect", Status: 429, RetryAfter: 10 * time.Minute}
+		}
+		e, _ := autoEngine(t, db, server, testAuto)
+		for time.Since(begun) < 30*time.Minute {
+			time.Sleep(5 * time.Second)
+			if _, err := e.Ask(t.Context(), VerbSync, ""); !errors.As(err, new(*messages.AttachRequiredError)) {
+				t.Fatal(err)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(asked) < 2 || asked[1] < 10*time.Minute || asked[1] > 11*time.Minute+5*time.Second {
+			t.Errorf("asked after %v, though the server wanted 10 minutes", asked)
+		}
+		// A minute and a tenth at most from one to the next.
+		if len(asked) < 2+19*10/11-1 {
+			t.Errorf("asked %d times in half an hour: %v", len(asked), asked)
+		}
+	})
+}

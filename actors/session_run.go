@@ -60,8 +60,8 @@ type sessionRun struct {
 	lane  lane      // auto only
 	until time.Time // until when it had still to wait when it was told to give way
 
-	id          messages.RunID
-	since       time.Time // when it began
+	id          messages.RunID // 0: refused before it began
+	since       time.Time      // when it began
 	plan        []step
 	at          step          // the step whose effect is outstanding
 	outstanding sessionEffect // nil between steps only
