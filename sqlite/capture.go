@@ -60,21 +60,26 @@ BEGIN
 END`},
 }
 
-// installCapture makes the shared half of the capture what it is above, in a transaction.
-func (db *DB) installCapture() error {
+// captureInstalled reports whether the shared half of the capture is what it is above.
+func (c *conn) captureInstalled() (bool, error) {
 	have := map[string]string{}
-	if _, err := db.conn.each(`SELECT name, sql FROM sqlite_schema WHERE name LIKE '\_sync\_capture\_%' ESCAPE '\'`, func(s *sqlite3.Stmt) error {
+	if _, err := c.each(`SELECT name, sql FROM sqlite_schema WHERE name LIKE '\_sync\_capture\_%' ESCAPE '\'`, func(s *sqlite3.Stmt) error {
 		have[s.ColumnText(0)] = s.ColumnText(1)
 		return nil
 	}); err != nil {
-		return err
+		return false, err
 	}
 	same := len(have) == len(captureObjects)
 	for _, o := range captureObjects {
 		same = same && have[o.name] == o.sql
 	}
-	if same {
-		return nil
+	return same, nil
+}
+
+// installCapture makes the shared half of the capture what it is above, in a transaction.
+func (db *DB) installCapture() error {
+	if same, err := db.conn.captureInstalled(); err != nil || same {
+		return err
 	}
 	if err := db.dropCapture(); err != nil {
 		return err

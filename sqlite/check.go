@@ -70,43 +70,57 @@ var metadataRules = []metadataRule{
 	{"_sync_outbox_bundle", `row_count <> (SELECT COUNT(*) FROM _sync_outbox_rows)`, "row_count is not the number of rows in _sync_outbox_rows"},
 }
 
-// checkMetadata refuses private tables that this engine cannot work with: of another version, or edited by hand. It
-// changes nothing.
-func (db *DB) checkMetadata() error {
+// brokenRules are queries, one a table, for the number of the first rule that does not hold.
+var brokenRules = func() (queries []string) {
+	for i := 0; i < len(metadataRules); {
+		table, cases := metadataRules[i].table, ""
+		for ; i < len(metadataRules) && metadataRules[i].table == table; i++ {
+			cases += fmt.Sprintf(" WHEN %s THEN %d", metadataRules[i].bad, i)
+		}
+		queries = append(queries, `SELECT rule FROM (SELECT CASE`+cases+` END AS rule FROM `+table+`) WHERE rule IS NOT NULL ORDER BY rule LIMIT 1`)
+	}
+	return queries
+}()
+
+// brokenRule returns the first rule that does not hold, nil if all do.
+func (c *conn) brokenRule() (broken *metadataRule, err error) {
+	for _, query := range brokenRules {
+		found, err := c.one(query, func(s *sqlite3.Stmt) error {
+			broken = &metadataRules[s.ColumnInt(0)]
+			return nil
+		})
+		if err != nil || found {
+			return broken, err
+		}
+	}
+	return nil, nil
+}
+
+// checkMetadataTables refuses private tables that this engine cannot work with, of another version or not all there. It returns
+// those that are there, and changes nothing.
+func (db *DB) checkMetadataTables() (present map[string]bool, err error) {
 	bad := func(table, format string, args ...any) error {
 		return &local.DatabaseError{Operation: "open", Path: db.owner.path, Table: table, Reason: fmt.Sprintf(format, args...)}
 	}
-	present := map[string]bool{}
+	present = map[string]bool{}
 	for _, t := range metadataTables {
 		columns, err := db.conn.columnNames(t.name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		present[t.name] = len(columns) > 0
 		for _, c := range t.columns {
 			if present[t.name] && !slices.Contains(columns, c) {
-				return bad(t.name, "lacks the column %s: the database was made by another or an older client of the protocol and cannot be taken over; create a new one and attach again", c)
+				return nil, bad(t.name, "lacks the column %s: the database was made by another or an older client of the protocol and cannot be taken over; create a new one and attach again", c)
 			}
 		}
 	}
 	for _, t := range metadataTables {
 		if !present[t.name] && present["_sync_attachment_state"] && !slices.Contains(ownTables, t.name) {
-			return bad(t.name, "is missing although the database has been synced: restore a backup, or remove all %s tables and attach again", metadataPrefix)
+			return nil, bad(t.name, "is missing although the database has been synced: restore a backup, or remove all %s tables and attach again", metadataPrefix)
 		}
 	}
-	if !present["_sync_attachment_state"] {
-		return nil
-	}
-	for _, r := range metadataRules {
-		found, err := db.conn.one(`SELECT 1 FROM `+r.table+` WHERE `+r.bad, nil)
-		if err != nil {
-			return err
-		}
-		if found {
-			return bad(r.table, "%s: somebody changed it by hand; restore a backup, or delete the file and attach again", r.says)
-		}
-	}
-	return db.checkBinding()
+	return present, nil
 }
 
 // checkBinding refuses to go on under another schema name than the one that rows were captured or synced under, and
@@ -124,6 +138,9 @@ func (db *DB) checkBinding() error {
 	}
 	var bad error
 	for _, intents := range []string{"_sync_dirty_rows", "_sync_outbox_rows", "_sync_quarantine", "_sync_displaced"} {
+		if !db.shape.present[intents] {
+			continue
+		}
 		_, err := db.conn.each(`SELECT DISTINCT schema_name, table_name FROM `+intents, func(s *sqlite3.Stmt) error {
 			schema, name := s.ColumnText(0), s.ColumnText(1)
 			switch {

@@ -73,6 +73,7 @@ type DB struct {
 	conn   *conn // open while it is held
 	rest   resting
 	opened bool              // Open has succeeded
+	shape  *shape            // of the schema as Open found it
 	tables []*table          // parents first
 	byName map[string]*table // by lower-case name
 	// watched are the tables with triggers of the application's, as of a version of the schema.

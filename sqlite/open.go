@@ -71,7 +71,9 @@ func (db *DB) open(ctx context.Context) (err error) {
 	}
 	defer func() {
 		release()
-		err = errors.Join(err, db.sleep()) // what it took to set everything up is given back at once
+		if err != nil || db.shape == nil || !db.shape.installed {
+			err = errors.Join(err, db.sleep()) // what it took to set everything up is given back at once
+		}
 	}()
 	old := db.conn.raw.SetInterrupt(ctx)
 	defer db.conn.raw.SetInterrupt(old)
@@ -87,6 +89,7 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if err := db.conn.raw.Exec(`PRAGMA synchronous = FULL`); err != nil {
 		return err
 	}
+	defer func() { _ = db.conn.raw.Exec(`PRAGMA synchronous = NORMAL`) }()
 	err = db.conn.tx(ctx, "open", func() error {
 		if err := db.validate(); err != nil {
 			return err
@@ -129,26 +132,37 @@ func (db *DB) useWAL() error {
 	return err
 }
 
-// validate reads the schema and the metadata and changes nothing.
-func (db *DB) validate() error {
-	tables, err := db.conn.readTables(&db.cfg)
-	if err != nil {
-		return err
-	}
-	if err := db.conn.checkTriggerNames(tables); err != nil {
-		return err
-	}
-	db.tables = tables
-	db.byName = map[string]*table{}
-	db.watched.tables = nil
-	for _, t := range tables {
-		db.byName[t.Name] = t
-	}
-	return db.checkMetadata()
-}
-
 // prepare creates or repairs what the engine keeps in the database. It runs in a transaction.
 func (db *DB) prepare() error {
+	if ready, err := db.singletons(); err != nil {
+		return err
+	} else if !ready {
+		if err := db.install(); err != nil {
+			return err
+		}
+	}
+	if err := db.normalise(); err != nil {
+		return err
+	}
+	return db.manage()
+}
+
+// singletons reports whether there is nothing to install: no object, and no row of those that are always there. A crash
+// of another client, or whoever edits a file, may leave apply mode on.
+func (db *DB) singletons() (ready bool, err error) {
+	if !db.shape.installed {
+		return false, nil
+	}
+	_, err = db.conn.one(`SELECT (SELECT COUNT(*) FROM _sync_attachment_state) = 1 AND (SELECT COUNT(*) FROM _sync_operation_state) = 1
+  AND (SELECT COUNT(*) FROM _sync_outbox_bundle) = 1 AND (SELECT COUNT(*) FROM _sync_apply_state) = 1 AND NOT EXISTS (SELECT 1 FROM _sync_apply_state WHERE apply_mode <> 0)`, func(s *sqlite3.Stmt) error {
+		ready = s.ColumnBool(0)
+		return nil
+	})
+	return ready, err
+}
+
+// install creates or repairs the private tables, their rows that are always there, and the shared half of the capture.
+func (db *DB) install() error {
 	if err := db.arrangeDirtyRows(); err != nil {
 		return err
 	}
@@ -160,21 +174,15 @@ func (db *DB) prepare() error {
 	if err := db.conn.run(`UPDATE _sync_apply_state SET apply_mode = 0 WHERE apply_mode <> 0`); err != nil {
 		return err
 	}
-	if err := db.installCapture(); err != nil {
-		return err
-	}
-	if err := db.normalise(); err != nil {
-		return err
-	}
-	return db.manage()
+	return db.installCapture()
 }
 
 // normalise gives the database a source and clears what an anonymous database cannot have.
 func (db *DB) normalise() error {
 	current := ""
-	attached := false
-	if _, err := db.conn.one(`SELECT current_source_id, binding_state = 'attached' FROM _sync_attachment_state`, func(s *sqlite3.Stmt) error {
-		current, attached = s.ColumnText(0), s.ColumnBool(1)
+	clean := false
+	if _, err := db.conn.one(`SELECT current_source_id, binding_state = 'attached' OR NOT (`+boundColumns+`) FROM _sync_attachment_state`, func(s *sqlite3.Stmt) error {
+		current, clean = s.ColumnText(0), s.ColumnBool(1)
 		return nil
 	}); err != nil {
 		return err
@@ -184,13 +192,16 @@ func (db *DB) normalise() error {
 			return err
 		}
 	}
-	if attached {
+	if clean {
 		return nil
 	}
 	return db.conn.run(`UPDATE _sync_attachment_state
 SET attached_user_id = '', schema_name = '', last_bundle_seq_seen = 0, rebuild_required = 0, pending_initialization_id = ''
-WHERE attached_user_id <> '' OR schema_name <> '' OR last_bundle_seq_seen <> 0 OR rebuild_required <> 0 OR pending_initialization_id <> ''`)
+WHERE ` + boundColumns)
 }
+
+// boundColumns is the condition that columns say something that only an attached database can have.
+const boundColumns = `attached_user_id <> '' OR schema_name <> '' OR last_bundle_seq_seen <> 0 OR rebuild_required <> 0 OR pending_initialization_id <> ''`
 
 // freshSource makes a new source the current one and returns its id.
 func (db *DB) freshSource() (string, error) {

@@ -15,9 +15,11 @@ func (db *DB) manage() error {
 	if err != nil {
 		return err
 	}
-	missing, err := db.installTriggers()
-	if err != nil {
-		return err
+	var missing map[string]bool
+	if !db.shape.installed {
+		if missing, err = db.installTriggers(); err != nil {
+			return err
+		}
 	}
 	gate := false
 	for _, t := range db.tables {
@@ -33,8 +35,10 @@ func (db *DB) manage() error {
 		if known && old != "" && old != now {
 			gate = true
 		}
-		if err := db.conn.run(`INSERT INTO _sync_managed_tables (schema_name, table_name) VALUES (?, ?) ON CONFLICT DO NOTHING`, t.Schema, t.Name); err != nil {
-			return err
+		if !known {
+			if err := db.conn.run(`INSERT INTO _sync_managed_tables (schema_name, table_name) VALUES (?, ?) ON CONFLICT DO NOTHING`, t.Schema, t.Name); err != nil {
+				return err
+			}
 		}
 		if old != now {
 			if err := db.setEngineState(engineColumns+t.Name, now); err != nil {

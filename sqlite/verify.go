@@ -81,14 +81,10 @@ WHERE q.schema_name = %s AND q.table_name = %s AND q.payload IS NOT CASE WHEN b.
 // without any content; it is a *local.DatabaseError. Verify reads everything once: it is for tests and for a doctor.
 func (db *DB) Verify(ctx context.Context) error {
 	return db.read(ctx, "verify", func() error {
-		for _, r := range metadataRules {
-			found, err := db.conn.one(`SELECT 1 FROM `+r.table+` WHERE `+r.bad, nil)
-			if err != nil {
-				return err
-			}
-			if found {
-				return &local.DatabaseError{Operation: "verify", Path: db.owner.path, Table: r.table, Reason: r.says}
-			}
+		if r, err := db.conn.brokenRule(); err != nil {
+			return err
+		} else if r != nil {
+			return &local.DatabaseError{Operation: "verify", Path: db.owner.path, Table: r.table, Reason: r.says}
 		}
 		all := violations()
 		for _, t := range db.tables {
