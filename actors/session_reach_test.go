@@ -312,6 +312,7 @@ func (r *sessionRun) clone() *sessionRun {
 // caller at a time and a second one now and then.
 func TestEverySessionStateHasOneWaker(t *testing.T) {
 	t.Parallel()
+	race.Skip(t, "a machine runs on one goroutine")
 	// Recovering by itself, there is more to do than without.
 	explore(t, newSessionWalk(true), 50_000, func(w *sessionWalk) []string { return w.choices(true, true) })
 }
