@@ -55,11 +55,11 @@ type Pending struct {
 	Rows int64
 	// Quarantined is how many of them are in quarantine.
 	Quarantined int64
-	// OldestAt is when the oldest dirty row was last written; zero when none is.
+	// OldestAt is when the oldest row that waits to be pushed, or to be known as pushed, was last written; zero when none does.
 	OldestAt time.Time
 }
 
-// OldestAge is how long the oldest dirty row has been waiting at the time now; 0 when none is.
+// OldestAge is how long the oldest of them has been waiting at the time now; 0 when none is.
 func (p Pending) OldestAge(now time.Time) time.Duration {
 	if p.OldestAt.IsZero() {
 		return 0

@@ -136,7 +136,7 @@ type Pending struct {
 	Outbox      int64
 	Quarantined int64
 	Lease       bool      // an unused initialization lease is held
-	OldestAt    time.Time // when the oldest dirty row was last written; zero when nothing is dirty
+	OldestAt    time.Time // when the oldest row that is dirty or in the outbox was last written; zero when none is
 }
 
 // Rows is the number of pending entries, the unused lease included.

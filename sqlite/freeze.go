@@ -163,8 +163,11 @@ func (f *freezing) store() error {
 		string(b.State), b.SourceID, b.SourceBundleID, b.InitializationID, b.RequestHash, b.RowCount); err != nil {
 		return err
 	}
-	if err := f.db.conn.run(`INSERT INTO _sync_engine_state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
-		engineFrozenContract, string(f.req.Contract)); err != nil {
+	// Rows go in the order in which they were written: none of them is older than the first that is dirty.
+	if err := f.db.conn.run(`INSERT INTO _sync_engine_state (name, value)
+VALUES (?, ?), (?, COALESCE((SELECT updated_at FROM _sync_dirty_rows ORDER BY dirty_ordinal LIMIT 1), `+now+`))
+ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+		engineFrozenContract, string(f.req.Contract), engineFrozenSince); err != nil {
 		return err
 	}
 	return f.leave()

@@ -11,6 +11,7 @@ const jcsContract = `jcs_uniform_numeric_strings_v1`
 const (
 	engineContract         = "contract"           // wire.ContractName pinned for the attachment
 	engineFrozenContract   = "frozen_contract"    // wire.ContractName of the outbox rows
+	engineFrozenSince      = "frozen_since"       // when the oldest of the outbox rows was last written
 	engineReattachRequired = "reattach_required"  // "1": the server lost or reset the scope
 	engineKeepIntents      = "keep_intents"       // the user whose lease was lost: the next attach keeps the intents that are here
 	engineUploadBlocked    = "upload_blocked"     // JSON of local.Blocked

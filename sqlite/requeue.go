@@ -82,7 +82,8 @@ WHERE s.deleted = 0 AND s.version_exact = 1 AND s.row_version > o.base_row_versi
 	return found, nil
 }
 
-// putBack makes the rows of the outbox dirty.
+// putBack makes the rows of the outbox dirty. They are as old as the oldest of them was: being refused does not make a
+// change young again.
 func (db *DB) putBack() error {
 	var frozen, dirty, first int64
 	if _, err := db.conn.one(`SELECT
@@ -100,8 +101,9 @@ func (db *DB) putBack() error {
 	if dirty != 0 && first <= frozen {
 		from = first - frozen
 	}
-	return db.conn.run(`INSERT OR FAIL INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal)
-SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, row_ordinal + ? FROM _sync_outbox_rows WHERE true
+	return db.conn.run(`INSERT OR FAIL INTO _sync_dirty_rows (schema_name, table_name, key_json, op, base_row_version, payload, dirty_ordinal, updated_at)
+SELECT schema_name, table_name, key_json, op, base_row_version, local_payload, row_ordinal + ?,
+  COALESCE((SELECT value FROM _sync_engine_state WHERE name = '`+engineFrozenSince+`'), `+now+`) FROM _sync_outbox_rows WHERE true
 ORDER BY row_ordinal
 ON CONFLICT (schema_name, table_name, key_json) DO UPDATE SET
   base_row_version = excluded.base_row_version, dirty_ordinal = excluded.dirty_ordinal`, from)
@@ -113,7 +115,7 @@ func (db *DB) clearOutbox() error {
 		`DELETE FROM _sync_outbox_rows`,
 		`UPDATE _sync_outbox_bundle SET state = 'none', source_id = '', source_bundle_id = 0, initialization_id = '',
   canonical_request_hash = '', row_count = 0, remote_bundle_hash = '', remote_bundle_seq = 0 WHERE state <> 'none'`,
-		`DELETE FROM _sync_engine_state WHERE name = '` + engineFrozenContract + `'`,
+		`DELETE FROM _sync_engine_state WHERE name IN ('` + engineFrozenContract + `', '` + engineFrozenSince + `')`,
 	} {
 		if err := db.conn.run(sql); err != nil {
 			return err

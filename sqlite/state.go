@@ -139,11 +139,19 @@ func (db *DB) pending(a local.Attachment, o local.Outbox) (p local.Pending, err 
 		return p, err
 	}
 	_, err = db.conn.one(`SELECT updated_at FROM _sync_dirty_rows ORDER BY dirty_ordinal LIMIT 1`, func(s *sqlite3.Stmt) error {
-		// An unreadable time is no reason to stop syncing.
-		p.OldestAt, _ = time.Parse(time.RFC3339Nano, s.ColumnText(0))
+		p.OldestAt = instant(s.ColumnText(0))
 		return nil
 	})
 	return p, err
+}
+
+// instant reads a time of a metadata table. One that cannot be read is no reason to stop syncing.
+func instant(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // readEngineState fills in what is kept in _sync_engine_state.
@@ -155,6 +163,10 @@ func (db *DB) readEngineState(st *local.State) error {
 			st.Contract = wire.ContractName(value)
 		case engineFrozenContract:
 			st.FrozenContract = wire.ContractName(value)
+		case engineFrozenSince:
+			if at := instant(value); !at.IsZero() && (st.Pending.OldestAt.IsZero() || at.Before(st.Pending.OldestAt)) {
+				st.Pending.OldestAt = at
+			}
 		case engineReattachRequired:
 			st.ReattachRequired = value == "1"
 		case engineKeepIntents:
