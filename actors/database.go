@@ -38,6 +38,7 @@ type database interface {
 	MarkCommitted(ctx context.Context, bundle wire.BundleMeta) error
 	TakeConflict(ctx context.Context, conflict wire.Conflict) (local.ConflictTaken, error)
 	RequeueOutbox(ctx context.Context) error
+	DoubtCommit(ctx context.Context) error
 
 	IsolateOutbox(ctx context.Context, why local.Reason) ([]local.SetAside, error)
 	SetAsideUnfit(ctx context.Context, contract wire.ContractName) ([]local.SetAside, error)
@@ -114,6 +115,8 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 		return db.TakeConflict(ctx, c.Conflict)
 	case messages.RequeueOutbox:
 		return nil, db.RequeueOutbox(ctx)
+	case messages.DoubtCommit:
+		return nil, db.DoubtCommit(ctx)
 
 	case messages.IsolateOutbox:
 		return db.IsolateOutbox(ctx, c.Reason)

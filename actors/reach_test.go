@@ -32,6 +32,7 @@ var (
 		"ReplayStaged":     {"replayed", "replayed foreign", "replayed rebuild", "fails"},
 		"TakeConflict":     {"taken base=1", "taken base=2", "taken settled", "fails with=protocol", "fails"},
 		"RequeueOutbox":    {"done", "fails"},
+		"DoubtCommit":      {"done", "fails"},
 		"SetAsideUnfit":    {"aside", "aside n=0", "fails"},
 		"IsolateOutbox":    {"aside", "fails", "fails with=busy"},
 		"RetryQuarantined": {"done", "fails"},
@@ -137,6 +138,9 @@ func (s *stage) signature() string {
 	f := s.flow
 	shared := fmt.Sprintf("%d %s", f.waker, outstanding(f.given))
 	if m := s.push; m != nil {
+		if m.stage == pushFetching {
+			shared += fmt.Sprint(m.notFound, m.doubted)
+		}
 		return fmt.Sprint(m.stage, shared, m.committed, m.withoutLease, some(m.sessions), some(m.commitFailures),
 			some(m.stale), m.outbox.State, m.outbox.InitializationID, m.next, m.hasMore, m.state.UploadBlocked != nil,
 			m.refusedBy != nil, m.quarantine.signature())
@@ -223,7 +227,7 @@ func (x explorer) ignore(t *testing.T, s *stage, trail []string) {
 // exactly one thing wakes it and that nothing else touches it.
 func TestEveryReachableStateHasOneWaker(t *testing.T) {
 	t.Parallel()
-	const most = 40_000
+	const most = 60_000
 	for name, x := range explorers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,6 +20,7 @@ const (
 	pushResolving                // Resolve
 	pushFreezing                 // Freeze
 	pushCreating                 // createPushRequest
+	pushDoubting                 // DoubtCommit: the server does not have what it had committed
 	pushRequeueing               // RequeueOutbox: what was refused before is frozen anew
 	pushReading                  // OutboxRows
 	pushSending                  // pushChunkRequest
@@ -99,6 +100,7 @@ type uploadMachine struct {
 	stale           int  // rounds of settling in a row without progress
 	pulledFor       bool // a pull was asked for because of rows that cannot be laid down yet
 	requeued        bool // the outbox was frozen in this run
+	doubted         bool // it was asked whether the outbox was committed after all
 	only            []local.IntentKey
 	quarantine      quarantining
 
@@ -168,7 +170,7 @@ func (m *uploadMachine) start(p messages.Push) {
 	}
 	if p.Run != m.lastRun {
 		m.committed, m.committedBefore, m.refused, m.conflicts = false, false, nil, 0
-		m.stale, m.pulledFor, m.requeued = 0, false, false
+		m.stale, m.pulledFor, m.requeued, m.doubted = 0, false, false, false
 		m.announce()
 		m.quarantine = quarantining{}
 		m.emit(fxProgressed{})
@@ -219,6 +221,8 @@ func (m *uploadMachine) take(o outcome) {
 		m.froze(o.result.(local.Frozen))
 	case pushCreating:
 		m.created(o.result.(wire.CreatePushResponse))
+	case pushDoubting:
+		m.create()
 	case pushRequeueing:
 		m.prepare()
 	case pushReading:

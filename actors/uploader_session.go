@@ -240,14 +240,20 @@ func (m *uploadMachine) commitFailed(e *wire.HTTPError) {
 	m.rejectAnswer(e)
 }
 
-// bundleMissing asks again for a committed bundle: a replica may lag behind.
+// bundleMissing asks again for a committed bundle: a replica may lag behind. When it does so for too long, the server may have
+// been put back to what it was before the commit. Then nobody will ever see that bundle, and create tells whether the push is to be made
+// once more.
 func (m *uploadMachine) bundleMissing(e *wire.HTTPError) {
 	m.notFound++
-	if m.notFound > maxNotFound {
+	switch {
+	case m.notFound <= maxNotFound:
+		m.askLater(m.given.(fxAsk).request, e)
+	case m.doubted || m.replay:
 		m.finish(0, e)
-		return
+	default:
+		m.doubted, m.committed = true, m.committedBefore
+		m.expect(pushDoubting, messages.DoubtCommit{})
 	}
-	m.askLater(m.given.(fxAsk).request, e)
 }
 
 // recover records that this writer stream is no longer valid. Every local change is kept.

@@ -257,7 +257,7 @@ var commands = map[messages.Command]string{
 	messages.RequireReattach{}: "", messages.Detach{}: "", messages.Uninstall{}: "", messages.SetRebuildGate{}: "",
 	messages.SetSourceRecovery{}: "", messages.ReserveAnother{}: "", messages.RotateSource{}: "", messages.SetUploadBlocked{}: "", messages.Settle{}: "", &messages.Resolve{}: "",
 	&messages.Freeze{}: "", messages.OutboxRows{}: "", messages.MarkCommitted{}: "", &messages.TakeConflict{}: "",
-	messages.RequeueOutbox{}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
+	messages.RequeueOutbox{}: "", messages.DoubtCommit{}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
 	&messages.StageBundlePage{}: "", messages.ReplayStaged{Contract: wire.ClassicContract}: "", &messages.ApplyBundles{Contract: wire.ClassicContract}: "",
 	messages.ApplyStaged{Contract: wire.ClassicContract}: "", messages.BeginStage{}: "", &messages.StageSnapshotPage{}: "",
 	messages.IsolateOutbox{}: "", messages.SetAsideUnfit{}: "", messages.LoadQuarantine{}: "Quarantined",
@@ -391,6 +391,7 @@ func (d *recordingDB) TakeConflict(context.Context, wire.Conflict) (local.Confli
 	return local.ConflictTaken{}, d.note("TakeConflict")
 }
 func (d *recordingDB) RequeueOutbox(context.Context) error { return d.note("RequeueOutbox") }
+func (d *recordingDB) DoubtCommit(context.Context) error   { return d.note("DoubtCommit") }
 func (d *recordingDB) IsolateOutbox(context.Context, local.Reason) ([]local.SetAside, error) {
 	return nil, d.note("IsolateOutbox")
 }

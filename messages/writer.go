@@ -105,6 +105,8 @@ type (
 	TakeConflict struct{ Conflict wire.Conflict }
 	// RequeueOutbox puts the outbox back to dirty.
 	RequeueOutbox struct{}
+	// DoubtCommit takes back that the outbox is known to be committed.
+	DoubtCommit struct{}
 
 	// IsolateOutbox sets aside what is in the outbox. Answers []local.SetAside.
 	IsolateOutbox struct{ Reason local.Reason }
@@ -208,6 +210,7 @@ func (OutboxRows) command()           {}
 func (MarkCommitted) command()        {}
 func (TakeConflict) command()         {}
 func (RequeueOutbox) command()        {}
+func (DoubtCommit) command()          {}
 func (IsolateOutbox) command()        {}
 func (SetAsideUnfit) command()        {}
 func (LoadQuarantine) command()       {}

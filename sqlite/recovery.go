@@ -219,7 +219,13 @@ func (s *snapshot) covers(box local.Outbox) (bool, error) {
 	return !older, err
 }
 
-// uncommit takes back that the outbox is known to be committed. What became of it the next create tells.
+// DoubtCommit takes back that the outbox is known to be committed: the server says that it has no such bundle. What became of
+// the outbox the next create tells.
+func (db *DB) DoubtCommit(ctx context.Context) error {
+	return db.write(ctx, "doubt the commit", relaxed, db.uncommit)
+}
+
+// uncommit takes back that the outbox is known to be committed.
 func (db *DB) uncommit() error {
 	return db.conn.run(`UPDATE _sync_outbox_bundle SET state = 'prepared', remote_bundle_hash = '', remote_bundle_seq = 0 WHERE state = 'committed_remote'`)
 }

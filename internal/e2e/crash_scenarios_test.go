@@ -279,6 +279,19 @@ var crashScenarios = []crashScenario{
 		}, syncing),
 	},
 	{
+		// Whether the server has lost the commit, or a replica has not got it for too long, create tells.
+		name:   "a push that was committed, and is not to be found",
+		limits: small,
+		before: and(attachedDevice,
+			interrupted(devserver.Fault{Endpoint: devserver.EndpointCommittedRows, Status: http.StatusServiceUnavailable},
+				begin, writing("committed", put("owners", "m-o0", "committed"), put("nodes", "t-1", "committed")), syncing),
+			func(_ context.Context, c *crashCase) error {
+				c.server.server.Inject(devserver.Fault{Endpoint: devserver.EndpointCommittedRows, Status: http.StatusNotFound, Code: "committed_bundle_not_found", Times: 6})
+				return nil
+			}),
+		run: inTurn(begin, writing("dirty", put("owners", "m-o0", "dirty"), remove("owners", "m-o1")), syncing),
+	},
+	{
 		name:   "rebuild around a push whose proof is gone",
 		limits: small,
 		before: and(attachedDevice,
