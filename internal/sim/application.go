@@ -33,8 +33,11 @@ func (d *device) write(v *life) {
 	})
 }
 
-// repair changes what the server refuses.
+// repair changes what the server refuses, if there is any: a commit that changes nothing would wake whom nothing else wakes.
 func (d *device) repair(v *life) {
+	if v.books == nil || v.books.text(`SELECT count(*) FROM items WHERE qty = `+itoa(poison)) == "0" {
+		return
+	}
 	d.transact(v, "repairs", func(w *writer) error {
 		ids, err := w.ids(`SELECT id FROM items WHERE qty = ? ORDER BY id`, poison)
 		if err != nil {
