@@ -50,6 +50,7 @@ func (m *uploadMachine) freeze() {
 func (m *uploadMachine) resolved(r local.ResolutionsApplied) {
 	m.reportTables(messages.CauseConflict, r.Tables)
 	m.reportResolved(r)
+	m.quarantine.tell(r.SetAside)
 	if r.Applied > 0 {
 		m.stale, m.pulledFor = 0, false
 	}

@@ -55,7 +55,8 @@ type Settled struct {
 	// a unique value that a local row holds, or would leave local rows without their parent. They stay, delay nobody
 	// (Freeze leaves them out), and are tried again by every Settle.
 	Stuck int
-	// SetAside lists what went into quarantine because it depends on what is there.
+	// SetAside lists what went into quarantine because it depends on what is there, and what was displaced from there because
+	// it was all that was in the way of a server's row.
 	SetAside []SetAside
 }
 
@@ -66,6 +67,8 @@ type ResolutionsApplied struct {
 	// StaleKeys names the rows of the stale ones, in the order of the resolutions.
 	StaleKeys []IntentKey
 	Tables    TableSet
+	// SetAside lists changes in quarantine that were displaced, as they were all that was in an accepted row's way.
+	SetAside []SetAside
 	// NeedsPull is set when an accepted server row cannot be laid down yet: it refers to a parent that is not here,
 	// takes a unique value that another row holds, or is a deletion that would leave local rows without their parent.
 	// Intents that would then be in that pull's way, too, are dropped and count as applied, their rows being what they

@@ -164,50 +164,14 @@ func (a *applier) holders(cause error, makeRoom, insert func() error) ([]local.I
 	if err := makeRoom(); err != nil {
 		return nil, err
 	}
-	type row struct {
-		t   *table
-		key wire.Value
-	}
-	var evicted []row
-	column := map[*table]int{}
-	for _, t := range a.db.tables {
-		if _, err := a.db.conn.one(`SELECT cid FROM pragma_table_xinfo(?) WHERE name = ?`, func(s *sqlite3.Stmt) error {
-			column[t] = s.ColumnInt(0)
-			return nil
-		}, t.local, t.key().name); err != nil {
-			return nil, err
-		}
-	}
-	var hookErr error
-	a.db.conn.raw.PreUpdateHook(func(d sqlite3.PreUpdateData) {
-		if d.Op != sqlite3.AUTH_DELETE || hookErr != nil {
-			return
-		}
-		for _, t := range a.db.tables {
-			if t.local != d.Table {
-				continue
-			}
-			v, err := d.Old(column[t])
-			if err != nil {
-				hookErr = err
-				return
-			}
-			key := wire.Value{Type: wire.Text, Bytes: slices.Clone(v.RawText())}
-			if t.KeyColumn().Kind != wire.KindText {
-				key = wire.Value{Type: wire.Blob, Bytes: slices.Clone(v.RawBlob())}
-			}
-			evicted = append(evicted, row{t, key})
-		}
-	})
 	for _, p := range a.plans {
 		p.replacing(true)
 	}
-	err := insert()
-	a.db.conn.raw.PreUpdateHook(nil)
+	evicted, err := a.db.deletedBy(insert)
 	for _, p := range a.plans {
 		p.replacing(false)
 	}
-	if err := errors.Join(err, hookErr); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	var intents []local.IntentKey
@@ -230,6 +194,49 @@ func (a *applier) holders(cause error, makeRoom, insert func() error) ([]local.I
 		return nil, cause // evicted by nothing we can see
 	}
 	return distinct(intents), nil
+}
+
+// rowName names a business row.
+type rowName struct {
+	t   *table
+	key wire.Value
+}
+
+// deletedBy tells which rows fn deletes, those that REPLACE evicts for a unique value's sake included.
+func (db *DB) deletedBy(fn func() error) (deleted []rowName, err error) {
+	column := map[*table]int{}
+	for _, t := range db.tables {
+		if _, err := db.conn.one(`SELECT cid FROM pragma_table_xinfo(?) WHERE name = ?`, func(s *sqlite3.Stmt) error {
+			column[t] = s.ColumnInt(0)
+			return nil
+		}, t.local, t.key().name); err != nil {
+			return nil, err
+		}
+	}
+	var hookErr error
+	db.conn.raw.PreUpdateHook(func(d sqlite3.PreUpdateData) {
+		if d.Op != sqlite3.AUTH_DELETE || hookErr != nil {
+			return
+		}
+		for _, t := range db.tables {
+			if t.local != d.Table {
+				continue
+			}
+			v, err := d.Old(column[t])
+			if err != nil {
+				hookErr = err
+				return
+			}
+			key := wire.Value{Type: wire.Text, Bytes: slices.Clone(v.RawText())}
+			if t.KeyColumn().Kind != wire.KindText {
+				key = wire.Value{Type: wire.Blob, Bytes: slices.Clone(v.RawBlob())}
+			}
+			deleted = append(deleted, rowName{t, key})
+		}
+	})
+	err = fn()
+	db.conn.raw.PreUpdateHook(nil)
+	return deleted, errors.Join(err, hookErr)
 }
 
 // hasIntent reports whether there is an intent for a key.

@@ -18,10 +18,10 @@ import (
 // Resolve carries out what resolvers decided, each decision only as far as the intent and the server image are still
 // those of its Conflict. All of it is one transaction.
 //
-//   - AcceptServer writes the server's row, or deletes the row; nothing is left to push. A row whose parent is deleted
-//     here cannot be written: the intent goes on, on the server's version. One that cannot be written yet for another
-//     reason is reported by NeedsPull: when the next pull or snapshot brings the same image again, the intent is
-//     dropped, so that it is not in the way of that one, else it is left as it is.
+//   - AcceptServer writes the server's row, or deletes the row; nothing is left to push. Changes in quarantine that are in
+//     its way are displaced. A row whose parent is deleted here cannot be written: the intent goes on, on the server's
+//     version. One that cannot be written yet for another reason is reported by NeedsPull: when the next pull or snapshot
+//     brings the same image again, the intent is dropped, so that it is not in the way of that one, else it is left as it is.
 //   - KeepLocal keeps the intent and makes it one on the server's version.
 //   - KeepMerged writes the merged row and keeps it as such an intent.
 //
@@ -146,12 +146,21 @@ func (r *resolving) accept(intents []*intent) error {
 			early = append(early, in)
 		}
 	}
+	left, way, err := r.db.makeWay(r.im, early)
+	if err != nil {
+		return err
+	}
+	r.laid(early, left)
+	r.out.SetAside = way.out
+	for _, a := range way.out {
+		r.tables[r.db.byName[a.Table]] = true
+	}
+	early = left
+	r.out.NeedsPull = way.unknown || len(early) > 0
 	if len(early) == 0 {
 		return nil
 	}
-	r.out.NeedsPull = true
-	left, err := r.db.stepBack(r.im, early)
-	if err != nil {
+	if left, err = r.db.stepBack(r.im, early); err != nil {
 		return err
 	}
 	r.laid(early, left)

@@ -34,7 +34,7 @@ func (db *DB) displace(c wire.Contract, how []local.Displacement) (*displacing, 
 		if err := d.ready(); err != nil {
 			return nil, err
 		}
-		if err := d.run(); err != nil {
+		if _, err := d.run(nil); err != nil {
 			return nil, err
 		}
 	}
@@ -51,11 +51,12 @@ func (d *displacing) ready() error {
 }
 
 // run displaces the intents, and with each what cannot stay here without it. A row that cannot become what the server had
-// stays as it is, and an intent.
-func (d *displacing) run() error {
-	intents, err := d.gather()
+// stays as it is, and an intent. The shadows of other intents are laid down together with all that, as far as they can
+// be; those that are left are returned.
+func (d *displacing) run(others []*intent) (left []*intent, err error) {
+	intents, err := d.gather(others)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var back []*intent
 	for _, in := range intents {
@@ -66,7 +67,7 @@ func (d *displacing) run() error {
 		if image == nil {
 			d.unknown = true
 			if err := errors.Join(d.keep(in), d.db.dropIntent(in.t, in.key)); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
@@ -75,27 +76,27 @@ func (d *displacing) run() error {
 	}
 	if d.unknown {
 		if err := d.db.setRebuildGate(local.ReasonResume); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	stuck, err := d.db.layDown(d.im, back)
+	stuck, err := d.db.layDown(d.im, slices.Concat(back, others))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, in := range back {
 		if slices.Contains(stuck, in) {
 			continue
 		}
 		if err := d.keep(in); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return slices.DeleteFunc(slices.Clone(others), func(in *intent) bool { return !slices.Contains(stuck, in) }), nil
 }
 
 // drop displaces the intents where every row without one is about to be replaced.
 func (d *displacing) drop() error {
-	intents, err := d.gather()
+	intents, err := d.gather(nil)
 	if err != nil {
 		return err
 	}
@@ -107,10 +108,13 @@ func (d *displacing) drop() error {
 	return nil
 }
 
-// gather loads the intents, and those that have to go with them.
-func (d *displacing) gather() (intents []*intent, err error) {
+// gather loads the intents, and those that have to go with them; the others are seen to.
+func (d *displacing) gather(others []*intent) (intents []*intent, err error) {
 	keys := append([]local.IntentKey{}, d.how.Intents...)
 	seen := map[local.IntentKey]bool{}
+	for _, in := range others {
+		seen[local.IntentKey{Table: in.t.Name, KeyJSON: in.key}] = true
+	}
 	for len(keys) > 0 {
 		k := keys[0]
 		keys = keys[1:]
@@ -152,7 +156,7 @@ func (d *displacing) companions(in *intent) (keys []local.IntentKey, err error) 
 	}
 	if image == nil || image.deleted {
 		for _, ref := range d.db.inbounds(in.t) {
-			if _, err := d.db.conn.withRow(fmt.Sprintf(`SELECT %s FROM %s AS p CROSS JOIN %s AS c ON c.%s = p.%s WHERE p.%s = ?1`,
+			if err := d.db.conn.withRows(fmt.Sprintf(`SELECT %s FROM %s AS p CROSS JOIN %s AS c ON c.%s = p.%s WHERE p.%s = ?1`,
 				ref.child.keyJSON("c"), quote(in.t.local), quote(ref.child.local), quote(ref.column), quote(ref.target), quote(in.t.key().name)),
 				[]wire.Value{key}, func(s *sqlite3.Stmt) error {
 					keys = append(keys, local.IntentKey{Table: ref.child.Name, KeyJSON: s.ColumnText(0)})

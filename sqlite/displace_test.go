@@ -26,9 +26,9 @@ func TestDisplacedChangesMakeRoom(t *testing.T) {
 			[]string{`'p', NULL, NULL`}, []string{`INSERT INTO leaves VALUES ('l', 'p', NULL)`}, []wire.Row{removed("nodes", "p")},
 			[]string{`leaves {"id":"l"}`}, []string{}, []string{},
 		},
-		"a new parent, and its new child": {
-			[]string{`'g', NULL, NULL`}, []string{`INSERT INTO nodes VALUES ('p', 'g', 'c')`, `INSERT INTO leaves VALUES ('l', 'p', 'c')`}, []wire.Row{removed("nodes", "g")},
-			[]string{`nodes {"id":"p"}`, `leaves {"id":"l"}`}, []string{}, []string{},
+		"a new parent, and its new children": {
+			[]string{`'g', NULL, NULL`}, []string{`INSERT INTO nodes VALUES ('p', 'g', 'c')`, `INSERT INTO leaves VALUES ('l', 'p', 'c'), ('m', 'p', NULL)`}, []wire.Row{removed("nodes", "g")},
+			[]string{`nodes {"id":"p"}`, `leaves {"id":"l"}`, `leaves {"id":"m"}`}, []string{}, []string{},
 		},
 		"a unique value": {
 			nil, []string{`INSERT INTO nodes VALUES ('mine', NULL, 'c')`}, []wire.Row{put("nodes", "theirs", `"parent":null,"code":"c"`)},

@@ -139,6 +139,14 @@ func (st *settling) layDown() error {
 		if stuck, err = st.db.layDown(st.im, all); err != nil {
 			return err
 		}
+		var way *displacing
+		if stuck, way, err = st.db.makeWay(st.im, stuck); err != nil {
+			return err
+		}
+		st.out.SetAside = append(st.out.SetAside, way.out...)
+		for _, a := range way.out {
+			st.tables[st.db.byName[a.Table]] = true
+		}
 		// Those that are void are already what they go back to, and then in no pull's way.
 		voids, others := []*intent(nil), []*intent(nil)
 		for _, in := range stuck {

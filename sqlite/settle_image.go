@@ -126,8 +126,18 @@ func bindRow(s *sqlite3.Stmt, first int, row []wire.Value) (err error) {
 	return nil
 }
 
-// withRow executes a statement whose parameters are the values of row. A row of the answer, if fn is given, goes there.
+// withRow executes a statement whose parameters are the values of row. The first row of the answer, if fn is given, goes there.
 func (c *conn) withRow(sql string, row []wire.Value, fn func(*sqlite3.Stmt) error) (found bool, err error) {
+	return c.stepRow(sql, row, false, fn)
+}
+
+// withRows is withRow for all rows of the answer.
+func (c *conn) withRows(sql string, row []wire.Value, fn func(*sqlite3.Stmt) error) error {
+	_, err := c.stepRow(sql, row, true, fn)
+	return err
+}
+
+func (c *conn) stepRow(sql string, row []wire.Value, all bool, fn func(*sqlite3.Stmt) error) (found bool, err error) {
 	s, err := c.stmt(sql)
 	if err != nil {
 		return false, err
@@ -141,10 +151,15 @@ func (c *conn) withRow(sql string, row []wire.Value, fn func(*sqlite3.Stmt) erro
 	if err := bindRow(s, 1, row); err != nil {
 		return false, err
 	}
-	found = s.Step()
-	if found && fn != nil {
-		if err := fn(s); err != nil {
-			return true, err
+	for s.Step() {
+		found = true
+		if fn != nil {
+			if err := fn(s); err != nil {
+				return true, err
+			}
+		}
+		if !all {
+			break
 		}
 	}
 	return found, s.Err()
