@@ -50,6 +50,7 @@ type background struct {
 	hinted    int64     // the newest bundle that the stream has told of since the last pull began
 	pollAt    time.Time // when the server is asked; zero while the stream is open
 	stream    stream
+	failures  int // in a row of requests that found the server away; 0: it is there, as far as is known
 
 	alarm    time.Time // armed; zero: none
 	alarmRef uint64
@@ -110,6 +111,7 @@ func (m *sessionMachine) catchUp() {
 // free forgets what holds background sync up: the application has seen to it, or says that it is over.
 func (m *sessionMachine) free() {
 	m.bg.auth, m.bg.stream.refused = nil, nil
+	m.bg.failures, m.bg.stream.attempt = 0, 0
 	m.bg.pace = [lanes]pace{}
 }
 
@@ -183,9 +185,9 @@ func (m *sessionMachine) wakes(l lane) (time.Time, bool) {
 
 // tend brings what is being done in line with what there is to do. It comes after every event.
 func (m *sessionMachine) tend() {
-	m.giveWay()
 	m.tendStream()
 	m.tendPoll()
+	m.giveWay()
 	for m.active() && m.current == nil && len(m.queue) == 0 {
 		l, ready := m.nextLane()
 		if !ready {
@@ -194,24 +196,26 @@ func (m *sessionMachine) tend() {
 		m.runLane(l)
 	}
 	m.tendWindow()
+	m.tendStream() // again: who asks a server that is away may be another by now
 	m.tendAlarm()
 	m.tendStoppers()
 }
 
 // nextLane returns the first lane whose time has come.
 func (m *sessionMachine) nextLane() (lane, bool) {
+	next := lanes
 	for l := range lanes {
-		if at, ok := m.wakes(l); ok && !at.After(m.now) {
-			return l, true
+		if at, ok := m.wakes(l); ok && !at.After(m.now) && (next == lanes || m.bg.pace[next].last) {
+			next = l
 		}
 	}
-	return 0, false
+	return next, next < lanes
 }
 
 // runLane starts a run that nobody asked for.
 func (m *sessionMachine) runLane(l lane) {
 	b := &m.bg
-	r := &sessionRun{verb: laneVerbs[l], auto: true, lane: l}
+	r := &sessionRun{verb: laneVerbs[l], auto: true, lane: l, tried: b.pace[l].tried}
 	switch l {
 	case laneAttach:
 		r.user = b.auto.UserID
@@ -221,6 +225,7 @@ func (m *sessionMachine) runLane(l lane) {
 	if l == lanePush || b.window.open && !b.window.due.After(m.now) {
 		m.closeWindow() // every run begins by reading the state
 	}
+	b.pace[l].last = false
 	m.lastRun++
 	r.id = m.lastRun
 	m.current, r.since = r, m.now
@@ -228,19 +233,22 @@ func (m *sessionMachine) runLane(l lane) {
 	m.proceed()
 }
 
-// giveWay ends a background run that stands in the way: of a foreground call while it only waits, of a pause likewise,
-// and of Stop at once. What it was for stays wanted.
+// giveWay ends a background run that stands in the way: of a foreground call while it only waits, of a pause likewise, of
+// another lane in the end, and of Stop at once. What it was for stays wanted.
 func (m *sessionMachine) giveWay() {
 	r := m.current
 	if r == nil || !r.background() || r.abandoned {
 		return
 	}
 	paused := r.lane == lanePush && m.uploadsPaused || r.lane == lanePull && m.downloadsPaused
-	if m.bg.on && (m.waiting == nil || len(m.queue) == 0 && !paused) {
+	at, ok := m.makesWay()
+	r.yields = ok && !at.After(m.now) && len(m.queue) == 0 && !paused
+	if m.bg.on && (m.waiting == nil || len(m.queue) == 0 && !paused && !r.yields) {
 		return
 	}
-	if m.waiting != nil {
-		r.until = m.waiting.Until // what the server asked for holds, unless the foreground finds otherwise
+	if w := m.waiting; w != nil {
+		// What the server asked for holds, unless the other finds otherwise.
+		r.until, r.failures, r.err = w.Until, w.Attempt, w.Err
 	}
 	r.abandoned = true
 	m.emit(fxCancel{Effect: r.outstanding})
@@ -255,7 +263,7 @@ func (m *sessionMachine) tendPoll() {
 		b.pollAt = time.Time{}
 	case b.pollAt.IsZero():
 		b.pollAt = m.nextPoll()
-	case m.current == nil && !b.pollAt.After(m.now):
+	case !b.pollAt.After(m.now) && (m.current == nil || m.stands(lanePull)):
 		b.pollAt = m.nextPoll()
 		if m.downloadsPaused {
 			m.look()
@@ -282,6 +290,12 @@ func (m *sessionMachine) tendAlarm() {
 	}
 	if m.active() {
 		sooner(b.window.due)
+		if m.stands(lanePull) {
+			sooner(b.pollAt)
+		}
+		if at, ok := m.makesWay(); ok {
+			sooner(at)
+		}
 		if m.current == nil && len(m.queue) == 0 {
 			sooner(b.pollAt)
 			for l := range lanes {

@@ -34,7 +34,7 @@ func (m *sessionMachine) foregroundDone(r *sessionRun, err error) {
 	switch {
 	case len(covers) == 0:
 	case err == nil:
-		b.auth = nil
+		b.auth, b.failures = nil, 0
 		for _, l := range covers {
 			b.pace[l] = pace{}
 		}
@@ -44,6 +44,9 @@ func (m *sessionMachine) foregroundDone(r *sessionRun, err error) {
 	case errors.As(err, &auth):
 		b.auth = err
 	case errors.As(err, &exhausted):
+		if away(err) {
+			b.failures = max(b.failures, exhausted.Attempts)
+		}
 		m.hush(exhausted.NextRetryAt, exhausted.Attempts, err)
 	case m.user == "" && r.verb != VerbAttach && r.id != 0: // one that was refused before it began had none to lose
 		m.lostAttachment(err)
@@ -112,8 +115,12 @@ func (m *sessionMachine) laneDone(r *sessionRun, err error) {
 	var lost *messages.AttachRequiredError
 	switch p := &b.pace[r.lane]; {
 	case err == context.Canceled: //nolint:errorlint // the bare value is what a cancelled run ends with
-		if !r.until.IsZero() {
-			m.hush(r.until, p.failures+1, m.lastErr)
+		switch {
+		case r.until.IsZero():
+		case r.yields:
+			m.madeWay(r)
+		default:
+			m.gaveWay(r)
 		}
 	case errors.As(err, &auth):
 		b.auth = err

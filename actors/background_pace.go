@@ -22,6 +22,9 @@ type pace struct {
 	soonest  time.Time // holdRefused: not before even after a local commit
 	failures int       // in a row
 	err      error     // of the last of them; nil: it got nowhere without failing
+	shared   bool      // another lane, or a caller, found the server away; nothing is known against this one
+	tried    int       // failures in a row of the request for which a run of the lane made way for another
+	last     bool      // made way: the others go first
 }
 
 // until has a lane wait as long as a request of it would have.
@@ -33,8 +36,12 @@ func (p *pace) until(at time.Time, failures int, err error) {
 // network's, whatever the request was for.
 func (m *sessionMachine) hush(at time.Time, failures int, err error) {
 	for l := range lanes {
-		if p := &m.bg.pace[l]; p.hold == holdNone {
+		switch p := &m.bg.pace[l]; {
+		case p.hold == holdNone:
 			p.until(at, failures, err)
+			p.shared = away(err)
+		case p.hold == holdDelay && !p.at.After(m.now):
+			p.at = at
 		}
 	}
 }

@@ -41,6 +41,7 @@ func (w *sessionWalk) checkAuto(t *testing.T) {
 	if watched := w.watcher == streamOpening; watched != m.streamWanted() && w.watcher != streamEnding {
 		w.fail(t, "the watcher is there %t, and wanted %t", watched, m.streamWanted())
 	}
+	w.checkProbe(t)
 	if m.current != nil || len(m.queue) > 0 {
 		return // somebody answers the effect outstanding: see check
 	}
@@ -65,6 +66,40 @@ func (w *sessionWalk) checkAuto(t *testing.T) {
 	}
 	if !s.WaitingUntil.IsZero() && !armed(b.alarm, s.WaitingUntil) && b.auth == nil {
 		w.fail(t, "the status promises what no alarm brings: %+v", s)
+	}
+}
+
+// checkProbe checks what must hold while the server is away and one asks for all: that there is one. It is a run, whose effect
+// somebody answers, or an alarm brings one. And a run that only waits keeps no other lane from running for long.
+func (w *sessionWalk) checkProbe(t *testing.T) {
+	t.Helper()
+	m, b := w.machine, &w.machine.bg
+	asking := m.current != nil || len(m.queue) > 0
+	for l := range lanes {
+		asking = asking || b.pace[l].hold != holdApplication && b.auth == nil && m.wants(l) && !b.alarm.IsZero()
+	}
+	stream := b.auto.Watch && b.auth == nil && b.stream.refused == nil && m.user != "" && !m.downloadsPaused && m.link != nil && m.link.watch
+	if stream && w.watcher == streamNone && !asking {
+		w.fail(t, "the stream waits for somebody who asks whether the server is back, and nobody does")
+	}
+	r := m.current
+	if r == nil || m.waiting == nil || !r.background() || r.abandoned {
+		return
+	}
+	for l := range lanes {
+		if l == r.lane || !m.wants(l) || b.auth != nil || b.pace[l].hold == holdApplication {
+			continue
+		}
+		latest := r.stuck.Add(patience)
+		if b.pace[l].at.After(latest) {
+			latest = b.pace[l].at
+		}
+		if l == lanePush && b.window.due.After(latest) {
+			latest = b.window.due
+		}
+		if !armed(b.alarm, latest) {
+			w.fail(t, "%s waits for %s, which waits, and nothing ends that", laneVerbs[l], laneVerbs[r.lane])
+		}
 	}
 }
 
@@ -121,7 +156,12 @@ func (w *sessionWalk) autoChoices() []string {
 		switch r.outstanding.(type) {
 		case fxPush, fxPull, fxConnect:
 			if m.waiting == nil && r.background() {
-				lines = append(lines, "waiting")
+				lines = append(lines, "waiting", "waiting busy")
+			} else if m.waiting != nil {
+				lines = append(lines, "resumed")
+			}
+			if b.failures > 0 {
+				lines = append(lines, "answered")
 			}
 		}
 	}
@@ -206,7 +246,7 @@ func (w *sessionWalk) backgroundChoices() []string {
 // surprising reports whether a line is one of those that backgroundChoices counts.
 func surprising(line string) bool {
 	for _, s := range []string{
-		"call ", "leave ", "crash", "kick", "pause ", "resume ", "looked error", "watcher-panic",
+		"call ", "leave ", "crash", "waiting busy", "kick", "pause ", "resume ", "looked error", "watcher-panic",
 		"state user=ann gate", "state user=ann recovery", "error lost", "error auth", "error retired", "error rejected",
 	} {
 		if strings.HasPrefix(line, s) || line == "state" {
@@ -252,12 +292,12 @@ func (w *sessionWalk) autoSignature() string {
 	}
 	s := fmt.Sprint(w.surprises, b.on, b.rests, b.auth != nil, b.window.open, b.pull, b.hinted > m.state.Attachment.Checkpoint, b.stream.state, b.stream.refused != nil,
 		len(b.stoppers) > 0, !b.alarm.IsZero(), m.waiting != nil, w.signal, w.watcher, min(len(w.looks), 1), w.unpulled, w.pulling,
-		m.unsent(), m.unsettled(), m.link != nil && m.link.watch)
+		m.unsent(), m.unsettled(), m.link != nil && m.link.watch, b.failures > 0, b.pace[lanePush].last, b.pace[lanePull].last)
 	for l := range lanes {
-		s += fmt.Sprint(b.pace[l].hold, b.pace[l].at.After(m.now), b.pace[l].err != nil)
+		s += fmt.Sprint(b.pace[l].hold, b.pace[l].at.After(m.now), b.pace[l].err != nil, b.pace[l].shared)
 	}
 	if r := m.current; r != nil {
-		s += fmt.Sprint(r.auto, len(r.callers), r.until.IsZero(), r.result.Detached, r.result.Sync.Committed)
+		s += fmt.Sprint(r.auto, len(r.callers), r.until.IsZero(), r.result.Detached, r.result.Sync.Committed, r.tried > 0, r.yields)
 	}
 	return s
 }

@@ -34,9 +34,13 @@ type stream struct {
 const lossSpread = 500 * time.Millisecond
 
 // streamWanted reports whether the stream ought to be open. Whether the server offers one is known with its
-// capabilities, which the first run brings.
+// capabilities, which the first run brings. While a run asks whether a server is back that was away, nobody asks it for a stream
+// besides.
 func (m *sessionMachine) streamWanted() bool {
 	b := &m.bg
+	if b.stream.state != streamOpen && m.probed() {
+		return false
+	}
 	return m.active() && b.auto.Watch && b.auth == nil && b.stream.refused == nil &&
 		m.user != "" && !m.downloadsPaused && m.link != nil && m.link.watch
 }
@@ -60,8 +64,11 @@ func (m *sessionMachine) tendStream() {
 func (m *sessionMachine) watch() {
 	s := &m.bg.stream
 	s.epoch++
-	s.state, s.err, s.attempt = streamOpening, nil, 0
-	m.emit(fxWatch{messages.Watch{Epoch: s.epoch}})
+	s.state, s.err = streamOpening, nil
+	if s.attempt > 0 {
+		s.state = streamDown // as it was before the server was found to be away: polls have gone on
+	}
+	m.emit(fxWatch{messages.Watch{Epoch: s.epoch, Failures: s.attempt}})
 }
 
 // unwatched takes that the watcher is gone, and the stream with it.
@@ -84,10 +91,12 @@ func (m *sessionMachine) hear(event any) bool {
 	case messages.WatchOpened:
 		if m.watching(e.Epoch) {
 			s.state, s.err, s.attempt = streamOpen, nil, 0
+			m.answered()
 		}
 	case messages.WatchHint:
 		if m.watching(e.Epoch) {
 			m.bg.hinted = max(m.bg.hinted, e.Seq)
+			m.answered()
 		}
 	case messages.WatchAlive:
 		if m.watching(e.Epoch) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -65,6 +66,36 @@ func TestADayOfIdlePolls(t *testing.T) {
 		}
 		if read := loads.Load() - read; read > 3*polls {
 			t.Errorf("the state was read %d times for %d polls", read, polls)
+		}
+	})
+}
+
+// A server that takes no pushes, because what stands before it does not let them through, takes nothing else away: pulls go on, in
+// turns with the pushes that are repeated ever more seldom.
+func TestPullsGoOnWhilePushesFail(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db, server := newSessionDB(), newServer()
+		db.state.Pending.Dirty = 1
+		db.freeze = func() (local.Frozen, error) {
+			return local.Frozen{Outbox: local.Outbox{State: local.OutboxPrepared, SourceID: "source", SourceBundleID: 1, RowCount: 1}}, nil
+		}
+		var pulls, pushes atomic.Int64
+		server.createPush = func(context.Context, wire.CreatePushRequest) (wire.CreatePushResponse, error) {
+			pushes.Add(1)
+			return wire.CreatePushResponse{}, &wire.HTTPError{Operation: transport.OpCreatePush, Status: 502}
+		}
+		server.pull = func(ctx context.Context, r wire.PullRequest) (wire.PullPage, error) {
+			pulls.Add(1)
+			return nothingNew(ctx, r)
+		}
+		autoEngine(t, db, server, testAuto)
+		time.Sleep(time.Hour) // virtual
+		synctest.Wait()
+		if n := pulls.Load(); n < 25 {
+			t.Errorf("%d pulls in an hour, with polls a minute apart", n)
+		}
+		if n := pushes.Load(); n < 25 || n > 75 {
+			t.Errorf("%d attempts to push in an hour, at most a minute apart", n)
 		}
 	})
 }

@@ -99,8 +99,8 @@ type (
 
 	// fxAbandon ends whatever is outstanding.
 	fxAbandon struct{}
-	// fxProgressed says that delays start small again.
-	fxProgressed struct{}
+	// fxProgressed says that delays start small again, or go on from so many failures that came before.
+	fxProgressed struct{ failures int }
 	// fxDiscard has a request made whose outcome matters to nobody.
 	fxDiscard struct{ request request }
 	// fxReport tells the session something.

@@ -21,10 +21,12 @@ type owner struct {
 	upload   bool
 	announce func(actor.Context, messages.Waiting) // tells the session that this owner waits
 
-	run     messages.RunID     // the last one
-	waits   bool               // a wait was reported and is not over
-	told    uint64             // ref of the last command
-	release context.CancelFunc // interrupts it
+	run   messages.RunID // the last one
+	waits bool           // a wait was reported and is not over
+	// unanswered is set when requests have failed, until the server answers one.
+	unanswered bool
+	told       uint64             // ref of the last command
+	release    context.CancelFunc // interrupts it
 }
 
 func newOwner(cfg ownerConfig, m machine) *owner {
@@ -73,6 +75,9 @@ func (o *owner) Receive(c actor.Context) {
 		// The writer is gone, and the engine with it.
 		o.feed(c, evAnswer{ref: o.told, err: messages.ErrClosed})
 	default:
+		if a, ok := m.(answered); ok && a.ref == o.ref && a.served {
+			o.answeredAgain(c)
+		}
 		if ev, ours := o.receive(m); ours && ev != nil {
 			o.feed(c, ev)
 		}
@@ -117,7 +122,8 @@ func (o *owner) carryOut(c actor.Context, e effect) event {
 		o.abandonAll()
 		o.resumed(c)
 	case fxProgressed:
-		o.retries.progressed()
+		o.retries.progressed(e.failures)
+		o.unanswered = o.unanswered || e.failures > 0
 	case fxDiscard:
 		o.discard(c, e.request)
 	case fxReport:
@@ -129,8 +135,16 @@ func (o *owner) carryOut(c actor.Context, e effect) event {
 // waiting tells that a wait has begun.
 func (o *owner) waiting(c actor.Context, w messages.Waiting) {
 	w.Run, w.Upload = o.run, o.upload
-	o.waits = true
+	o.waits, o.unanswered = true, true
 	c.Send(o.session, w)
+}
+
+// answeredAgain tells that the server answers again.
+func (o *owner) answeredAgain(c actor.Context) {
+	if o.unanswered {
+		o.unanswered = false
+		c.Send(o.session, messages.Answered{Run: o.run})
+	}
 }
 
 // resumed tells that a wait is over.

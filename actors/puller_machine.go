@@ -89,10 +89,10 @@ func (m *pullMachine) step(ev event) []effect {
 	switch e := ev.(type) {
 	case evStartPull:
 		m.displace = e.Displace
-		m.start(e.Run, e.Link, e.OneShot, false)
+		m.start(e.Run, e.Link, e.OneShot, false, e.Failures)
 	case evStartSnapshot:
 		m.displace = e.Displace
-		m.start(e.Run, e.Link, e.OneShot, true)
+		m.start(e.Run, e.Link, e.OneShot, true, e.Failures)
 	case evCancelRun:
 		if e.run == m.run && m.stage != pullIdle {
 			m.cancel()
@@ -105,7 +105,7 @@ func (m *pullMachine) step(ev event) []effect {
 	return m.out
 }
 
-func (m *pullMachine) start(run messages.RunID, link messages.Link, oneShot, snapshot bool) {
+func (m *pullMachine) start(run messages.RunID, link messages.Link, oneShot, snapshot bool, failures int) {
 	if m.stage != pullIdle {
 		if run == m.run {
 			return
@@ -117,7 +117,7 @@ func (m *pullMachine) start(run messages.RunID, link messages.Link, oneShot, sna
 	m.reserved, m.collision = false, nil
 	m.bundles = m.mostBundles()
 	m.calm, m.patience, m.grown = 0, minPatience, false
-	m.emit(fxProgressed{})
+	m.emit(fxProgressed{failures})
 	m.expect(pullLoading, messages.LoadState{})
 }
 

@@ -30,7 +30,7 @@ type retries struct {
 	world    *World
 	bo       *backoff.ExponentialBackOff
 	attempts int       // failures since the last progress
-	since    time.Time // of the first of them
+	since    time.Time // of the first of them that was counted here
 }
 
 func newRetries(cfg RetryConfig, world *World) *retries {
@@ -43,10 +43,13 @@ func newRetries(cfg RetryConfig, world *World) *retries {
 	)}
 }
 
-// progressed forgets the failures so far.
-func (r *retries) progressed() {
+// progressed forgets the failures so far, or all but so many: delays go on from there.
+func (r *retries) progressed(failures int) {
 	r.bo.Reset()
-	r.attempts, r.since = 0, time.Time{}
+	for range min(failures, 64) { // by then a delay is as long as it gets
+		r.bo.NextBackOff()
+	}
+	r.attempts, r.since = failures, time.Time{}
 }
 
 // next counts a failure and returns the delay before the next attempt, never less than floor. A one-shot call whose
@@ -70,7 +73,7 @@ func (r *retries) turn(operation string, err error, turn time.Time, oneShot bool
 // after counts a failure that is repeated after a delay, unless the call gives up.
 func (r *retries) after(delay time.Duration, operation string, err error, oneShot bool) (time.Duration, *messages.RetryExhaustedError) {
 	now := r.world.now()
-	if r.attempts == 0 {
+	if r.since.IsZero() {
 		r.since = now
 	}
 	r.attempts++

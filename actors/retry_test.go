@@ -15,7 +15,7 @@ func TestDelaysGrowToTheirMaximum(t *testing.T) {
 			t.Errorf("delay %d is %v, want %v", i, d, want)
 		}
 	}
-	r.progressed()
+	r.progressed(0)
 	if d, _ := r.next("it", nil, 0, false); d != time.Second || r.attempts != 1 {
 		t.Errorf("after progress: %v, attempt %d", d, r.attempts)
 	}
@@ -64,7 +64,7 @@ func TestAOneShotCallGivesUpBeforeItWaitsInVain(t *testing.T) {
 		if _, e := r.next("it", cause, time.Hour, true); e == nil || e.Attempts != 1 || !errors.Is(e, cause) || time.Until(e.NextRetryAt) < time.Hour {
 			t.Errorf("an hour's wait is not given up: %+v", e)
 		}
-		r.progressed()
+		r.progressed(0)
 		for i := range 10 {
 			if _, e := r.next("it", cause, 0, true); e != nil {
 				t.Fatalf("given up after %d attempts: %v", i, e)

@@ -47,6 +47,8 @@ type asked struct {
 	ref     uint64 // of the machine's effect; 0: none
 	effect  sessionEffect
 	request request
+	// failures in a row are what came before it.
+	failures int
 }
 
 // opening is an open effect under way.
@@ -174,9 +176,9 @@ func (s *session) perform(c actor.Context, effect sessionEffect) {
 	case fxDo:
 		s.write(c, e.Ref, e.Command, true)
 	case fxCapabilities:
-		s.ask(c, asked{ref: e.Ref, effect: e, request: capabilitiesRequest{call{source: e.SourceID}}})
+		s.ask(c, asked{ref: e.Ref, effect: e, request: capabilitiesRequest{call{source: e.SourceID}}, failures: e.Failures})
 	case fxConnect:
-		s.ask(c, asked{ref: e.Ref, effect: e, request: connectRequest{call: call{contract: e.Contract, source: e.SourceID}, hasPending: e.Pending}})
+		s.ask(c, asked{ref: e.Ref, effect: e, request: connectRequest{call: call{contract: e.Contract, source: e.SourceID}, hasPending: e.Pending}, failures: e.Failures})
 	case fxPush:
 		c.Send(s.children.give(c, ChildUploader, e.Run), e.Push)
 	case fxPull:
@@ -304,7 +306,7 @@ func (s *session) opened(c actor.Context, e evOpened) {
 
 // ask has a request of the session's own made.
 func (s *session) ask(c actor.Context, a asked) {
-	s.requester.retries.progressed() // a new operation begins with short delays
+	s.requester.retries.progressed(a.failures) // a new operation begins with short delays, unless the server is away
 	s.asked = a
 	s.requester.request(c, a.ref, a.request)
 }

@@ -88,7 +88,7 @@ func (m *sessionMachine) resetFirst() {
 func (m *sessionMachine) beginLink() {
 	r := m.current
 	if (m.link == nil || m.link.fleeting && !r.linked) && m.needsCapabilities() {
-		m.issue(fxCapabilities{Ref: m.nextRef(), SourceID: orElse(r.source, m.state.Attachment.CurrentSourceID)})
+		m.issue(fxCapabilities{Ref: m.nextRef(), SourceID: orElse(r.source, m.state.Attachment.CurrentSourceID), Failures: m.failuresBefore()})
 		return
 	}
 	if m.link != nil {
@@ -121,6 +121,7 @@ func (m *sessionMachine) capabilitiesDone(e evCapable) {
 	if r == nil || r.at.action != actLink || r.ref != e.Ref {
 		return
 	}
+	m.heardFrom(e.Err)
 	if !m.settled(e.Err) {
 		return
 	}

@@ -106,6 +106,7 @@ type (
 	fxCapabilities struct {
 		Ref      uint64
 		SourceID string
+		Failures int // in a row, that came before
 	}
 	// fxConnect asks the server who is to initialize the scope.
 	fxConnect struct {
@@ -113,6 +114,7 @@ type (
 		Contract wire.ContractName
 		SourceID string
 		Pending  bool // has_local_pending_rows
+		Failures int  // in a row, that came before
 	}
 	// fxPush, fxPull and fxSnapshot give the uploader and the puller their run.
 	fxPush     struct{ messages.Push }

@@ -88,6 +88,7 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 		m.collided(again, d.Collision)
 		return
 	}
+	m.answered()
 	// A run may pull more than once: it reports the most that happened.
 	r.result.Sync.Downloads = max(r.result.Sync.Downloads, d.Verdict)
 	if d.Restored != nil {
@@ -235,6 +236,7 @@ func (m *sessionMachine) connectDone(e evConnected) {
 		return
 	}
 	r.fresh = false
+	m.heardFrom(e.Err)
 	if !m.settled(e.Err) {
 		return
 	}

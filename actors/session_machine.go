@@ -406,6 +406,7 @@ func (m *sessionMachine) observe(event any) {
 	case messages.Waiting:
 		if m.current != nil && e.Run == m.current.id {
 			m.waiting = &e
+			m.waits(e)
 			m.phase, _ = m.current.at.action.phase() // what was done before the request that waits is over
 			m.noteError(e.Err)
 			m.emit(fxPublish{BackoffScheduled{Operation: e.Reason, Attempt: e.Attempt, Until: e.Until, Err: e.Err}})
@@ -414,9 +415,14 @@ func (m *sessionMachine) observe(event any) {
 		if m.current != nil && e.Run == m.current.id {
 			m.waiting = nil
 		}
+	case messages.Answered:
+		if m.current != nil && e.Run == m.current.id {
+			m.served()
+		}
 	case messages.Progress:
 		m.lastProgressAt = m.now
 		if m.current != nil && e.Run == m.current.id {
+			m.gotOn()
 			m.phase = e.Phase
 		}
 		m.emit(fxPublish{Progressed{Phase: e.Phase, Done: e.Done, Total: e.Total}})

@@ -58,7 +58,14 @@ type sessionRun struct {
 
 	auto  bool      // begun by background sync, for a lane; callers may have joined since
 	lane  lane      // auto only
-	until time.Time // until when it had still to wait when it was told to give way
+	tried int       // failures in a row of what it is for, in runs before
+	stuck time.Time // since when its requests fail; zero: they do not
+
+	// Of the wait in which it was told to give way.
+	until    time.Time // its end; zero: it was not waiting
+	failures int
+	err      error
+	yields   bool // to another lane
 
 	id          messages.RunID // 0: refused before it began
 	since       time.Time      // when it began
@@ -193,9 +200,9 @@ func (m *sessionMachine) begin(s step) {
 	case actLink:
 		m.beginLink()
 	case actConnect:
-		m.issue(fxConnect{Ref: m.nextRef(), Contract: m.linkNow().Contract, SourceID: r.source, Pending: m.hasRowsToSend()})
+		m.issue(fxConnect{Ref: m.nextRef(), Contract: m.linkNow().Contract, SourceID: r.source, Pending: m.hasRowsToSend(), Failures: m.failuresBefore()})
 	case actAskForLease:
-		m.issue(fxConnect{Ref: m.nextRef(), Contract: m.linkNow().Contract, SourceID: m.state.Attachment.CurrentSourceID})
+		m.issue(fxConnect{Ref: m.nextRef(), Contract: m.linkNow().Contract, SourceID: m.state.Attachment.CurrentSourceID, Failures: m.failuresBefore()})
 	case actGate:
 		if !m.downloadsPaused && !m.state.Attachment.RebuildRequired {
 			m.write(messages.SetRebuildGate{Reason: local.ReasonExplicitRebuild})
@@ -208,28 +215,28 @@ func (m *sessionMachine) begin(s step) {
 		r.begun = true
 		// What collides with a snapshot goes before it, although that leaves the gate set until then.
 		m.issue(fxPush{messages.Push{
-			Run: r.id, Link: m.linkNow(), OneShot: !r.background(), PastGate: r.collision != nil,
+			Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), PastGate: r.collision != nil,
 			FinishOnly: r.verb == VerbPushPending && !r.background() && r.collision == nil,
 		}})
 	case actPushThese:
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), PastGate: true, Only: r.collision}})
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), PastGate: true, Only: r.collision}})
 	case actReplay:
 		r.begun = true
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), ReplayOnly: true}})
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), ReplayOnly: true}})
 	case actPull:
 		if m.downloadsPaused {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
 		r.begun = true
-		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Displace: r.displace}})
+		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), Displace: r.displace}})
 	case actSnapshot:
 		if m.downloadsPaused && r.verb == VerbRebuild {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
 		r.begun = true
-		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Displace: r.displace}})
+		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), Displace: r.displace}})
 	case actDetach:
 		r.begun = true
 		m.write(messages.Detach{})

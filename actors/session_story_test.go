@@ -14,6 +14,7 @@ import (
 
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -108,6 +109,7 @@ type sessionPlayer struct {
 	out     sessionEffect // the last effect of a run that has an answer
 	looks   []uint64      // refs of reads that background sync waits for
 	commits uint64
+	attempt int // of what waits
 }
 
 var storyBegins = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -167,6 +169,7 @@ func (p *sessionPlayer) isLook(e sessionEffect) bool {
 //	pushed VERDICT [committed]      pulled VERDICT [SEQ KEY… rotated=ID | outbox | lease]      pulled snapshot [ID]
 //	detached                blocked N     stopped
 //	call N Start [USER] [watch]           written     alarm [commits] (the time is its own)     looked TOKENS…|error
+//	waiting [CODE of a 429]      resumed     answered
 //	opened    hint SEQ      alive         lost        refused NAME      unwatched     watcher-panic
 func (p *sessionPlayer) parse(line string) (any, error) {
 	words := strings.Fields(line)
@@ -225,7 +228,15 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 	case "stopped":
 		return evStopped{}, nil
 	case "waiting":
-		return messages.Waiting{Run: p.machine.lastRun, Reason: "pull", Err: errors.New("down"), Attempt: 1, Until: p.now.Add(time.Minute)}, nil
+		p.attempt++
+		w := messages.Waiting{Run: p.machine.lastRun, Reason: "pull", Err: &transport.NetworkError{Operation: "pull", Err: errors.New("down")}, Attempt: p.attempt, Until: p.now.Add(time.Minute)}
+		if len(rest) > 0 {
+			w.Err = &wire.HTTPError{Operation: "pull", Status: 429, Code: rest[0], RetryAfter: time.Minute}
+		}
+		return w, nil
+	case "answered":
+		p.attempt = 0
+		return messages.Answered{Run: p.machine.lastRun}, nil
 	case "resumed":
 		return messages.Resumed{Run: p.machine.lastRun}, nil
 	case "progress":
@@ -484,9 +495,9 @@ func describe(e sessionEffect) string {
 	case fxDo:
 		return fmt.Sprintf("write %s%+v", strings.TrimPrefix(fmt.Sprintf("%T", e.Command), "messages."), e.Command)
 	case fxCapabilities:
-		return "capabilities as " + e.SourceID
+		return "capabilities as " + e.SourceID + describeFailures(e.Failures)
 	case fxConnect:
-		return fmt.Sprintf("connect as %s pending=%t", e.SourceID, e.Pending)
+		return fmt.Sprintf("connect as %s pending=%t", e.SourceID, e.Pending) + describeFailures(e.Failures)
 	case fxPush:
 		s := fmt.Sprintf("push run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract)
 		if e.PastGate {
@@ -498,15 +509,15 @@ func describe(e sessionEffect) string {
 		if e.ReplayOnly {
 			s += " replay-only"
 		}
-		s += describeEnd(e.OneShot)
+		s += describeEnd(e.OneShot) + describeFailures(e.Failures)
 		if e.Only != nil {
 			s += fmt.Sprintf(" only=%d", len(e.Only.Intents))
 		}
 		return s
 	case fxPull:
-		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace) + describeEnd(e.OneShot)
+		return fmt.Sprintf("pull run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace) + describeEnd(e.OneShot) + describeFailures(e.Failures)
 	case fxSnapshot:
-		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace) + describeEnd(e.OneShot)
+		return fmt.Sprintf("snapshot run %d as %s %s", e.Run, e.Link.SourceID, e.Link.Contract) + describeRoom(e.Displace) + describeEnd(e.OneShot) + describeFailures(e.Failures)
 	case fxCancel:
 		return "cancel: " + describe(e.Effect)
 	case fxListen:
@@ -517,7 +528,7 @@ func describe(e sessionEffect) string {
 		}
 		return "alarm " + e.At.Sub(storyBegins).String()
 	case fxWatch:
-		return fmt.Sprintf("watch %d", e.Epoch)
+		return fmt.Sprintf("watch %d", e.Epoch) + describeFailures(e.Failures)
 	case fxPublish:
 		if r, ok := e.Event.(SourceRotated); ok {
 			return fmt.Sprintf("publish %s %s by %s: %s", r.Kind(), r.From, r.To, r.Reason)
@@ -533,6 +544,13 @@ func describeEnd(oneShot bool) string {
 		return ""
 	}
 	return " for-ever"
+}
+
+func describeFailures(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" after %d failures", n)
 }
 
 func describeRoom(d *local.Displacement) string {

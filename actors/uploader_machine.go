@@ -173,7 +173,7 @@ func (m *uploadMachine) start(p messages.Push) {
 		m.stale, m.pulledFor, m.requeued, m.doubted = 0, false, false, false
 		m.announce()
 		m.quarantine = quarantining{}
-		m.emit(fxProgressed{})
+		m.emit(fxProgressed{p.Failures})
 	}
 	m.run, m.lastRun, m.oneShot, m.link = p.Run, p.Run, p.OneShot, p.Link
 	m.pastGate, m.finishes, m.replay = p.PastGate, p.FinishOnly, p.ReplayOnly

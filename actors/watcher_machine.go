@@ -42,7 +42,7 @@ func (m *watchMachine) step(ev event) []effect {
 	case evWatch:
 		m.end()
 		m.epoch = e.Epoch
-		m.emit(fxProgressed{})
+		m.emit(fxProgressed{e.Failures})
 		m.stage = watchLoading
 		m.tell(messages.LoadState{})
 	case evUnwatch:

@@ -59,6 +59,7 @@ type answered struct {
 	ref    uint64
 	result any
 	err    error
+	served bool // the server has answered, whatever it said
 }
 
 // IgnoreDeadLetterLogging implements actor.IgnoreDeadLetterLogging: owners end while workers answer.
@@ -106,7 +107,8 @@ func (w *worker) Receive(c actor.Context) {
 			panic(&RetryLater{After: f.RetryAfter, Turn: turn, Operation: j.request.operation(), Err: err})
 		}
 	}
-	c.Send(c.Parent(), answered{ref: j.ref, result: result, err: err})
+	served := !resolving && transport.Classify(err).Sign == transport.Serving
+	c.Send(c.Parent(), answered{ref: j.ref, result: result, err: err, served: served})
 }
 
 // discard makes a best-effort request.

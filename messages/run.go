@@ -28,6 +28,9 @@ type Push struct {
 	Link Link
 	// OneShot runs give up after the configured elapsed time; others retry for ever.
 	OneShot bool
+	// Failures is how many requests in a row have failed before the run: its delays go on from there. It is told when one is
+	// Answered.
+	Failures int
 	// PastGate pushes although the rebuild gate is set: a snapshot collides with what is pending, so that must go first.
 	PastGate bool
 	// FinishOnly ends the run with the push that an earlier one left unfinished, where there is one: what was written since
@@ -49,6 +52,8 @@ type Pull struct {
 	Run     RunID
 	Link    Link
 	OneShot bool
+	// Failures is as in Push.
+	Failures int
 	// Displace makes room for what was in the way: see local.Displacement. Nil: nothing.
 	Displace *local.Displacement
 }
@@ -59,6 +64,8 @@ type Snapshot struct {
 	Run     RunID
 	Link    Link
 	OneShot bool
+	// Failures is as in Push.
+	Failures int
 	// Displace makes room for what was in the way: see local.Displacement. Nil: nothing.
 	Displace *local.Displacement
 }
@@ -149,6 +156,9 @@ type Resumed struct {
 	Upload bool
 }
 
+// Answered tells that the server has answered a request, whatever it said, after others of the run, or before it, had failed.
+type Answered struct{ Run RunID }
+
 // Progress tells how far a run has come.
 type Progress struct {
 	Run   RunID
@@ -186,6 +196,7 @@ func (PushDone) session()         {}
 func (PullDone) session()         {}
 func (Waiting) session()          {}
 func (Resumed) session()          {}
+func (Answered) session()         {}
 func (Progress) session()         {}
 func (TablesChanged) session()    {}
 func (ConflictResolved) session() {}

@@ -9,6 +9,8 @@ type Watcher interface{ watcher() }
 // it ends it is opened again, after a supervised delay and from the checkpoint that is on disk by then.
 type Watch struct {
 	Epoch uint64 // carried back by everything that is told about it
+	// Failures is how often in a row a stream was lost before: delays go on from there.
+	Failures int
 }
 
 // Unwatch ends the stream. Nothing more is told about it.

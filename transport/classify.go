@@ -59,6 +59,19 @@ type Failure struct {
 	Sign       Sign          // what it says of the server as a whole
 }
 
+// Away reports whether nobody was there to do the work: there was no answer, or a gateway's that says so.
+func (f Failure) Away() bool {
+	if f.Class != Transient || capacityCodes[f.Code] {
+		return false
+	}
+	switch f.Status {
+	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	default:
+		return false
+	}
+}
+
 // Classify decides what an error of this package means. Every caller goes by it; nobody looks at statuses himself.
 // An error that is not of this package, of wire or of the standard library's network packages is classed Protocol:
 // what is not understood must not be repeated for ever.

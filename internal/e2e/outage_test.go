@@ -101,8 +101,8 @@ func (o *outage) run(t *testing.T, kicked bool) {
 	}
 	asked, _ := v.weather.seen()
 	asked -= before
-	// Pushes and the watch stream are tried each in their own time.
-	if ideal := o.attempts(length); asked > 2*2*ideal || asked < ideal/2 {
+	// One asks at a time; which attempts fall into the outage is left to chance.
+	if ideal := o.attempts(length); asked > ideal+ideal/4+2 || asked < ideal/2 {
 		t.Errorf("%d requests during the outage, the ideal is %d", asked, ideal)
 	}
 
