@@ -61,15 +61,7 @@ type Failure struct {
 
 // Away reports whether nobody was there to do the work: there was no answer, or a gateway's that says so.
 func (f Failure) Away() bool {
-	if f.Class != Transient || capacityCodes[f.Code] {
-		return false
-	}
-	switch f.Status {
-	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	default:
-		return false
-	}
+	return f.Class == Transient && !capacityCodes[f.Code] && (f.Status == 0 || f.Status >= http.StatusBadGateway) // gateways have codes of their own, 524 and others
 }
 
 // Classify decides what an error of this package means. Every caller goes by it; nobody looks at statuses himself.

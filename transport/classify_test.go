@@ -83,6 +83,35 @@ func TestClassify(t *testing.T) {
 }
 
 // What concerns one request, one user or one kind of request must not be taken for the whole server's state.
+func TestAway(t *testing.T) {
+	t.Parallel()
+	answer := func(status int, code string) error {
+		return fmt.Errorf("pulling: %w", &wire.HTTPError{Operation: OpPull, Status: status, Code: code, RetryAfter: time.Second})
+	}
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{&NetworkError{Err: io.EOF}, true},
+		{answer(502, ""), true},
+		{answer(503, "service_unavailable"), true},
+		{answer(504, ""), true},
+		{answer(524, ""), true},
+		{answer(500, "pull_failed"), false},
+		{answer(503, "snapshot_chunk_capacity"), false},
+		{answer(429, ""), false},
+		{answer(401, ""), false},
+		{answer(409, "push_conflict"), false},
+		{&wire.ProtocolError{}, false},
+		{context.Canceled, false},
+	} {
+		if got := Classify(c.err).Away(); got != c.want {
+			t.Errorf("%v: away %t", c.err, got)
+		}
+	}
+}
+
 func TestSigns(t *testing.T) {
 	t.Parallel()
 	answer := func(op string, status int, code string, after time.Duration) error {
