@@ -25,7 +25,7 @@ type sessionWalk struct {
 	watcher streamState // what there is of a watcher: streamNone, streamOpening or streamEnding
 	// unpulled is set by a hint until a pull begins, and again when that fails.
 	unpulled, pulling bool
-	surprises         int                    // how many may still come
+	surprises, waits  int                    // how many may still come; of waits, below 0: any number
 	pending           map[sessionEffect]bool // effects given and not answered, reads and stop excepted
 	ended             bool
 }
@@ -42,6 +42,9 @@ func (w *sessionWalk) take(t *testing.T, line string) {
 	w.trail = append(w.trail, line)
 	if surprising(line) {
 		w.surprises--
+	}
+	if strings.HasPrefix(line, "waiting") && w.waits > 0 {
+		w.waits--
 	}
 	words := strings.Fields(line)
 	current := w.machine.current
