@@ -53,6 +53,13 @@ func (c *commits) sinceTold() (announced uint64, tables local.TableSet) {
 	return c.announced, tableSet(changed)
 }
 
+// untold reports whether there is an announced commit that no State has told of.
+func (c *commits) untold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.announced != c.told
+}
+
 // writing is what the transaction of a connection of the application's has changed so far. What a savepoint takes back
 // stays in it.
 type writing struct {

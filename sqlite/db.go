@@ -87,7 +87,9 @@ type DB struct {
 	// mayCommit lets the connection of Write commit. It belongs to whoever is in the gate.
 	mayCommit bool
 	commits   commits
-	version   uint64 // counts the looks after which another connection may have committed
+	glance    glance
+	wall      func() time.Time // what the file system's times are compared with
+	version   uint64           // counts the looks after which another connection may have committed
 
 	life      *life
 	closeOnce sync.Once

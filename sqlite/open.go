@@ -44,7 +44,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, owner: owner, gate: make(chan struct{}, 1), life: newLife(),
+	db := &DB{cfg: cfg, owner: owner, gate: make(chan struct{}, 1), life: newLife(), wall: time.Now,
 		commits: commits{written: map[*table]uint64{}}, conn: &conn{stmts: map[string]*sqlite3.Stmt{}}}
 	_, err = os.Stat(owner.path)
 	created := errors.Is(err, os.ErrNotExist)

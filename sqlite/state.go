@@ -33,10 +33,20 @@ func (db *DB) TableSpecs() []wire.TableSpec {
 }
 
 // State reads everything durable that decisions rest on, as of one moment. Its cost depends on the number of dirty
-// rows (it counts index entries), not on that of synced rows. It waits for nobody: when a transaction of the application's
+// rows (it counts index entries), not on that of synced rows. A database to which nobody has written since the last
+// one is not even opened. It waits for nobody: when a transaction of the application's
 // was about to commit and is perhaps not among what it read, it calls Config.Committed, for somebody to read again.
 func (db *DB) State(ctx context.Context) (st local.State, err error) {
 	const op = "read the state"
+	if err := db.begin(); err != nil {
+		return st, db.failCtx(ctx, op, err)
+	}
+	defer db.life.end()
+	if st, same := db.unchanged(); same {
+		return st, nil
+	}
+	stamp, stamped := db.stampNow()
+	db.glance.known = false
 	release, err := db.hold(ctx)
 	if err != nil {
 		return st, db.failCtx(ctx, op, err)
@@ -59,6 +69,7 @@ func (db *DB) State(ctx context.Context) (st local.State, err error) {
 	})
 	if err == nil && all {
 		st.Written, db.commits.told = written, announced
+		db.glance.saw(st, stamp, stamped)
 	}
 	return st, err
 }
