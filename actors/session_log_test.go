@@ -175,7 +175,7 @@ func TestTenHoursOfOutageInTheBackgroundInTheLog(t *testing.T) {
 		}
 		time.Sleep(outage + 10*time.Minute)
 		synctest.Wait()
-		if requests["pull"] < 500 || requests["watch"] < 500 {
+		if requests["pull"] < 500 { // and a few for the stream: one asks whether the server is back
 			t.Errorf("%v requests were made: that is no outage", requests)
 		}
 		if n := seen.Len(); n > 60 {
