@@ -222,6 +222,7 @@ func (m *uploadMachine) take(o outcome) {
 	case pushCreating:
 		m.created(o.result.(wire.CreatePushResponse))
 	case pushDoubting:
+		m.outbox.State = local.OutboxPrepared
 		m.create()
 	case pushRequeueing:
 		m.prepare()
