@@ -115,9 +115,10 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
-// Kick ends any delay before something failed is repeated, and has background sync poll now if it polls: the network is
-// back. It is for a moment of which the application knows more than the engine; nothing depends on it. It does not block, and
-// is no remedy for refused credentials: see Resume.
+// Kick ends any delay before something failed is repeated, ends a request of which nothing has moved for five seconds or more and
+// makes it again, and has background sync pull now: the network is back. It is for a moment of which the application knows more
+// than the engine; nothing depends on it. Many in a row do not keep a slow server from answering: the engine is the more patient
+// with a request the more often it was ended. It does not block, and is no remedy for refused credentials: see Resume.
 func (e *Engine) Kick() { e.engine.Kick() }
 
 // Resume goes on after an AuthError, once the HTTP client has new credentials: it forgets the error and ends any delay.

@@ -121,9 +121,7 @@ func (m *sessionMachine) kickAuto() {
 		return
 	}
 	m.bg.pace = [lanes]pace{}
-	if m.bg.stream.state != streamOpen {
-		m.bg.pull = true
-	}
+	m.bg.pull = true // even if there is a stream: it may be dead, and nobody knows yet
 }
 
 // pauseAuto goes on when a pause ends: what it held up is tried at once.

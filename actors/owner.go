@@ -62,7 +62,7 @@ func (o *owner) Receive(c actor.Context) {
 	case messages.Cancel:
 		o.feed(c, evCancelRun{run: m.Run})
 	case messages.Kick:
-		if ev, waiting := o.kick(); waiting {
+		for ev, held := o.kick(); held; ev, held = o.kick() { // a request that hangs, then the wait after it
 			o.feed(c, ev)
 		}
 	case messages.WriterDone:

@@ -2,11 +2,13 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/oversqlite/oversqlite/messages"
+	"github.com/oversqlite/oversqlite/transport"
 )
 
 const (
@@ -14,7 +16,15 @@ const (
 	maxPanics = 5
 	// discardTimeout bounds a best-effort request.
 	discardTimeout = 10 * time.Second
+	// hungAfter is for how long nothing of a request may have moved before a Kick ends it and has it made again. It is twice as
+	// long each time, until one is answered: who kicks all the time is not to keep a server from ever finishing what takes it long.
+	hungAfter = 5 * time.Second
+	// mostHung bounds how often it is doubled: a request ends by itself before.
+	mostHung = 6
 )
+
+// errHung ends a request that seems to hang when somebody knows better than to wait.
+var errHung = errors.New("nothing has moved for a while, and it was asked for now")
 
 // requester is embedded in an actor that makes requests: it has one of them at a time made by a leaf worker, which
 // it supervises, and turns the worker's failures into delays.
@@ -39,6 +49,12 @@ type requester struct {
 
 	ref    uint64             // of the outstanding request; 0: none
 	cancel context.CancelFunc // of the outstanding request
+
+	asking   request             // what is outstanding
+	began    time.Time           // when it was given
+	activity *transport.Activity // of it
+	lasts    bool                // it goes on answering: that nothing moves means nothing
+	hung     int                 // in a row that a Kick has ended
 
 	turn time.Time // when the gate expects the next attempt at what failed last; zero: it has no say in it
 
@@ -86,8 +102,10 @@ func (r *requester) request(c actor.Context, ref uint64, req request) {
 		r.worker = c.Spawn(r.leaf(r.network))
 	}
 	r.restart()
-	ctx, cancel := context.WithCancel(r.base)
+	r.activity = &transport.Activity{}
+	ctx, cancel := context.WithCancel(transport.WithActivity(r.base, r.activity))
 	r.ref, r.cancel, r.turn = ref, cancel, time.Time{}
+	r.asking, r.began, r.lasts = req, r.network.world.now(), false
 	c.Send(r.worker, job{ref: ref, ctx: ctx, request: req})
 }
 
@@ -129,21 +147,41 @@ func (r *requester) wait(ref uint64, operation string, cause error, floor time.D
 	return messages.Waiting{Reason: operation, Err: cause, Attempt: r.retries.attempts, Until: world.now().Add(delay)}, nil
 }
 
-// kick ends a wait now. It reports false when there is none.
+// kick ends a wait now, or a request that seems to hang, which failed then. It reports false when there is neither.
 func (r *requester) kick() (event, bool) {
-	if r.due == 0 {
+	switch {
+	case r.due != 0:
+		ref := r.due
+		r.abandon()
+		return evWaitOver{ref: ref}, true
+	case r.hangs():
+		ref, asked := r.ref, r.asking
+		r.abandon()
+		r.hung = min(r.hung+1, mostHung)
+		return evFailure{ref: ref, err: &transport.NetworkError{Operation: asked.operation(), Err: errHung}}, true
+	default:
 		return nil, false
 	}
-	ref := r.due
-	r.abandon()
-	return evWaitOver{ref: ref}, true
+}
+
+// hangs reports whether nothing of the outstanding request has moved for so long that it may as well be made again. That is
+// safe for every request, as after any other in which the connection was lost.
+func (r *requester) hangs() bool {
+	if _, resolving := r.asking.(resolveRequest); r.ref == 0 || r.lasts || resolving {
+		return false
+	}
+	last := r.began
+	if moved := r.activity.Last(); moved.After(last) {
+		last = moved
+	}
+	return r.network.world.now().Sub(last) >= hungAfter<<r.hung
 }
 
 // abandon ends the outstanding request or wait; nothing more is heard of it.
 func (r *requester) abandon() {
 	if r.cancel != nil {
 		r.cancel()
-		r.ref, r.cancel = 0, nil
+		r.ref, r.cancel, r.asking = 0, nil, nil
 	}
 	if r.timer != nil {
 		r.timer()
@@ -159,7 +197,7 @@ func (r *requester) receive(message any) (ev event, ours bool) {
 		if m.ref != r.ref {
 			return nil, true
 		}
-		r.panics = 0
+		r.panics, r.hung = 0, 0
 		r.abandon()
 		return evAnswer{ref: m.ref, result: m.result, err: m.err}, true
 	case workerFailed:

@@ -376,7 +376,7 @@ func (s *session) cancelEffect(c actor.Context, effect sessionEffect) {
 // kickAll ends every backoff delay.
 func (s *session) kickAll(c actor.Context) {
 	s.network.visitor.kick()
-	if ev, waiting := s.requester.kick(); waiting {
+	for ev, held := s.requester.kick(); held; ev, held = s.requester.kick() { // a request that hangs, then the wait after it
 		s.requested(c, ev)
 	}
 	for _, child := range []Child{ChildUploader, ChildPuller, ChildWatcher} {

@@ -35,6 +35,7 @@ func (w *watcher) Receive(c actor.Context) {
 	case messages.Unwatch:
 		w.feed(c, evUnwatch{})
 	case streamOpened:
+		w.lasts = w.lasts || m.ref == w.ref
 		w.feed(c, evStreamOpened{ref: m.ref})
 	case streamNews:
 		news := m.box.take()

@@ -17,25 +17,33 @@ var errIdle = errors.New("no progress for too long")
 // errOverBound is what readBounded answers for a body that is longer than its bound.
 var errOverBound = errors.New("longer than its bound")
 
-// watchdog ends a request by cancelling its context when nothing moves for a while. The zero duration's watchdog, nil,
-// never does.
+// watchdog ends a request by cancelling its context when nothing moves for a while. Nil does nothing.
 type watchdog struct {
 	after   time.Duration
 	timer   Timer
 	stopped atomic.Bool
+
+	activity *Activity // nil: nobody asks
+	now      func() time.Time
 }
 
-// newWatchdog starts a watchdog that calls cancel(errIdle). It returns nil for a negative duration.
-func (c *Client) newWatchdog(after time.Duration, cancel context.CancelCauseFunc) *watchdog {
-	if after < 0 {
-		return nil
+// newWatchdog starts a watchdog that calls cancel(errIdle), not for a negative duration, and notes what moves in the Activity
+// of ctx.
+func (c *Client) newWatchdog(ctx context.Context, after time.Duration, cancel context.CancelCauseFunc) *watchdog {
+	w := &watchdog{after: after, activity: activityOf(ctx), now: c.cfg.Now}
+	if after >= 0 {
+		w.timer = c.cfg.AfterFunc(after, func() { cancel(errIdle) })
 	}
-	return &watchdog{after: after, timer: c.cfg.AfterFunc(after, func() { cancel(errIdle) })}
+	return w
 }
 
 // moved tells that something was sent or received.
 func (w *watchdog) moved() {
-	if w != nil && !w.stopped.Load() {
+	if w == nil {
+		return
+	}
+	w.activity.moved(w.now())
+	if w.timer != nil && !w.stopped.Load() {
 		w.timer.Reset(w.after)
 	}
 }
@@ -44,7 +52,9 @@ func (w *watchdog) moved() {
 func (w *watchdog) stop() {
 	if w != nil {
 		w.stopped.Store(true)
-		w.timer.Stop()
+		if w.timer != nil {
+			w.timer.Stop()
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func (c *Client) do(ctx context.Context, r request) ([]byte, error) {
 func (c *Client) exchange(ctx context.Context, r request, seen *observation) ([]byte, error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	dog := c.newWatchdog(c.cfg.IdleTimeout, cancel)
+	dog := c.newWatchdog(ctx, c.cfg.IdleTimeout, cancel)
 	defer dog.stop()
 
 	req, err := c.newRequest(inner, r, dog)

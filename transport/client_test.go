@@ -181,6 +181,44 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
+// Whoever asks learns when something of a request last moved, whatever the timeout is.
+func TestActivity(t *testing.T) {
+	t.Parallel()
+	for _, timeout := range []time.Duration{0, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			var a Activity
+			moved := func(when string, want time.Duration) {
+				t.Helper()
+				if got := a.Last().Sub(begun); got != want {
+					t.Errorf("%s: something has moved at %v, want %v", when, got, want)
+				}
+			}
+			client := inMemory(t, func(r *http.Request) (*http.Response, error) {
+				if !a.Last().IsZero() {
+					t.Error("something has moved before the request was made")
+				}
+				time.Sleep(time.Second)
+				_, _ = r.Body.Read(make([]byte, 1))
+				moved("the body is read", time.Second)
+				time.Sleep(time.Second)
+				body := strings.NewReader(initializeEmpty)
+				length := int64(body.Len())
+				slow := readerFunc(func(p []byte) (int, error) {
+					moved("the answer is there", 2*time.Second)
+					time.Sleep(time.Second)
+					return body.Read(p)
+				})
+				return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: io.NopCloser(io.LimitReader(slow, length)), ContentLength: length}, nil
+			}, func(c *Config) { c.IdleTimeout = timeout })
+			if _, err := client.Connect(WithActivity(t.Context(), &a), contract(), "source", true); err != nil {
+				t.Fatal(err)
+			}
+			moved("all is read", 3*time.Second)
+		})
+	}
+}
+
 // The client's own total timeout is a network failure, not the caller's doing.
 func TestClientTimeoutIsTransient(t *testing.T) {
 	t.Parallel()

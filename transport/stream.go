@@ -38,7 +38,7 @@ type Stream struct {
 // total timeout does not apply to it.
 func (c *Client) Watch(ctx context.Context, sourceID string, after int64) (*Stream, error) {
 	life, end := context.WithCancelCause(ctx)
-	opening := c.newWatchdog(c.cfg.IdleTimeout, end)
+	opening := c.newWatchdog(ctx, c.cfg.IdleTimeout, end)
 	defer opening.stop()
 
 	r := request{
@@ -52,7 +52,7 @@ func (c *Client) Watch(ctx context.Context, sourceID string, after int64) (*Stre
 		return nil, err
 	}
 	stream.end = end
-	stream.dog = c.newWatchdog(c.cfg.WatchSilence, end)
+	stream.dog = c.newWatchdog(ctx, c.cfg.WatchSilence, end)
 	stream.sse = newSSEReader(watchedReader{stream.body, stream.dog})
 	return stream, nil
 }
