@@ -145,7 +145,8 @@ const (
 )
 
 // RetryConfig says how requests that fail for a passing reason (no connection, a timeout, 429, 5xx) are repeated: after
-// delays that grow exponentially, scattered at random, and are never shorter than the server's Retry-After.
+// delays that grow exponentially, scattered at random, and are never shorter than the server's Retry-After, up to a day. A server
+// that says it serves nobody is asked again, by one engine of the process, after an hour at the latest.
 type RetryConfig struct {
 	Initial    time.Duration // the first delay; defaults to 500 ms
 	Max        time.Duration // the longest delay; a server may ask for more. Defaults to 1 minute

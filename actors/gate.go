@@ -22,6 +22,9 @@ const (
 	// each time it has not ended.
 	firstPause   = time.Second
 	longestPause = 30 * time.Second
+	// longestClosing bounds for how long a server can keep all engines of a process away with one word, which may be a clock's or
+	// a gateway's mistake: one of them asks again after that.
+	longestClosing = time.Hour
 	// longestScatter bounds by how much the first turn is put off beyond what the server asked for, at random, for the other
 	// processes that were told the same.
 	longestScatter = time.Minute
@@ -373,7 +376,7 @@ func (g *gate) closedAt(now time.Time) bool { return g.paced() && now.Before(g.r
 
 // close closes the gate for a time. It reports false when it was closed for as long as it is.
 func (g *gate) close(now time.Time, after time.Duration, cause error) bool {
-	after = min(after, longestFloor)
+	after = min(after, longestClosing)
 	if g.paced() && !now.Add(after).After(g.ramp.start) {
 		return false
 	}

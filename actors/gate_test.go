@@ -682,7 +682,7 @@ func TestTheLongestWishCounts(t *testing.T) {
 		t.Errorf("let in after %v", turn.Sub(c.time))
 	}
 	c.engines[2].left(passes[2], wish(1000*time.Hour))
-	if _, turn, _ := c.engines[3].enter(); turn.Sub(c.time) < longestFloor || turn.Sub(c.time) > longestFloor+2*longestScatter {
+	if _, turn, _ := c.engines[3].enter(); turn.Sub(c.time) < longestClosing || turn.Sub(c.time) > longestClosing+2*longestScatter {
 		t.Errorf("let in after %v", turn.Sub(c.time))
 	}
 }
