@@ -20,12 +20,13 @@ func TestAnswersThatBreakTheContract(t *testing.T) {
 	}
 	passing := func(err error) bool { return errors.As(err, new(*oversqlite.RetryExhaustedError)) }
 	broken := func(err error) bool { return errors.As(err, new(*oversqlite.ProtocolError)) }
+	elsewhere := func(err error) bool { return errors.As(err, new(*oversqlite.AddressError)) }
 	cases := []struct {
 		name  string
 		fault devserver.Fault
 		check func(error) bool
 	}{
-		{"no JSON", devserver.Fault{Endpoint: devserver.EndpointPull, Status: 200, Body: []byte(`<html>welcome to the hotel's network`)}, broken},
+		{"no JSON", devserver.Fault{Endpoint: devserver.EndpointPull, Status: 200, Body: []byte(`<html>welcome to the hotel's network`)}, elsewhere},
 		{"another shape", devserver.Fault{Endpoint: devserver.EndpointPull, Status: 200, Body: []byte(`[1,2,3]`)}, broken},
 		{"wrong types", devserver.Fault{Endpoint: devserver.EndpointPull, Status: 200, Body: []byte(`{"stable_bundle_seq":"x","bundles":{},"has_more":0}`)}, broken},
 		{"nested too deep", devserver.Fault{Endpoint: devserver.EndpointPull, Status: 200, Body: []byte(`{"x":` + strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000) + `}`)}, broken},

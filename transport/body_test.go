@@ -197,7 +197,10 @@ func TestWrongAnswersAreProtocolErrors(t *testing.T) {
 		``, `null`, `[]`, `"x"`, `<html>log in to this network</html>`, `{"resolution":7}`, `{"resolution":"initialize_empty"`,
 		`{"resolution":"initialize_empty"}{}`, `{}`, "\x00", strings.Repeat(`{"a":`, 100_000),
 	} {
-		client := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+		client := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json") // whatever it is
+			_, _ = io.WriteString(w, body)
+		})
 		err := connect(client)
 		var protocol *wire.ProtocolError
 		if !errors.As(err, &protocol) || Classify(err).Class != Protocol {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -119,6 +120,9 @@ func (c *Client) exchange(ctx context.Context, r request, seen *observation) ([]
 	if resp.StatusCode != http.StatusOK && (r.method != http.MethodDelete || resp.StatusCode/100 != 2) {
 		return nil, c.refusal(ctx, inner, r, resp, asked(req, resp), dog)
 	}
+	if webPage(resp) {
+		return nil, &AddressError{Operation: r.op, URL: redacted(asked(req, resp)), Status: resp.StatusCode, Err: errWebPage}
+	}
 	body, err := readAnswer(resp, dog, r.limit)
 	switch {
 	case errors.Is(err, errOverBound):
@@ -132,6 +136,14 @@ func (c *Client) exchange(ctx context.Context, r request, seen *observation) ([]
 	}
 	return body, nil
 }
+
+// webPage reports whether an answer is meant for people: the sign-in page of a network, or a site that is not the server.
+func webPage(resp *http.Response) bool {
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return media == "text/html"
+}
+
+var errWebPage = errors.New("a web page answers")
 
 // readAnswer reads the body of an answer, at most limit bytes of it.
 func readAnswer(resp *http.Response, dog *watchdog, limit int64) ([]byte, error) {

@@ -114,6 +114,24 @@ func TestCertificatesAndSchemesArePermanent(t *testing.T) {
 	}
 }
 
+// Whatever a network that wants to be signed in to, or a site that is not the server, puts in place of an answer: that it is
+// no answer is what there is to say of it.
+func TestAWebPageIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, media := range []string{"text/html", "Text/HTML; charset=utf-8"} {
+		client := inMemory(t, func(*http.Request) (*http.Response, error) {
+			resp := answer(200, "<html>Sign in to the Wi-Fi</html>")
+			resp.Header.Set("Content-Type", media)
+			return resp, nil
+		})
+		err := connect(client)
+		var address *AddressError
+		if !errors.As(err, &address) || address.Status != 200 || Classify(err).Class != WrongAddress || !strings.Contains(err.Error(), "web page") {
+			t.Errorf("%s: %v", media, err)
+		}
+	}
+}
+
 // A server that never answers is given up; a slow one that keeps sending is not.
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()

@@ -146,7 +146,7 @@ func parseBase(raw string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return bad("its scheme must be http or https")
+		return bad(`its scheme must be http or https, as in "https://example.com"`)
 	case u.Hostname() == "":
 		return bad("it names no host")
 	case u.RawQuery != "" || u.ForceQuery:

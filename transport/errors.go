@@ -37,7 +37,7 @@ func (e *NetworkError) Unwrap() error { return e.Err }
 func (e *NetworkError) Retryable() bool { return true }
 
 // AddressError says that whoever answers at the configured address is no oversqlite server: an answer 404, 405 or
-// 501 without a code of the protocol, a redirect to another host, a certificate that does not verify, plain HTTP
+// 501 without a code of the protocol, a redirect to another host, a web page in place of an answer, a certificate that does not verify, plain HTTP
 // where TLS was expected.
 type AddressError struct {
 	Operation string
@@ -50,7 +50,8 @@ func (e *AddressError) Error() string {
 	s := fmt.Sprintf("oversqlite: %s: no oversqlite server answers at %s", e.Operation, e.URL)
 	if e.Status != 0 {
 		s += fmt.Sprintf(" (status %d)", e.Status)
-	} else if e.Err != nil {
+	}
+	if e.Err != nil && e.Status < 300 { // what a refusal says was not written for this client
 		s += ": " + e.Err.Error()
 	}
 	return s + "; check the server address, and what stands between here and there"

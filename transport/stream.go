@@ -77,6 +77,10 @@ func (c *Client) openStream(ctx, life context.Context, opening *watchdog, r requ
 		defer resp.Body.Close()
 		return nil, c.refusal(ctx, life, r, resp, at, opening)
 	}
+	if webPage(resp) {
+		_ = resp.Body.Close()
+		return nil, &AddressError{Operation: r.op, URL: redacted(at), Status: resp.StatusCode, Err: errWebPage}
+	}
 	if !eventStream(resp) {
 		_ = resp.Body.Close()
 		return nil, &wire.ProtocolError{Operation: r.op, Reason: "it is no event stream"}

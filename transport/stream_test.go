@@ -265,7 +265,15 @@ func TestWatchAnswersThatAreNoStream(t *testing.T) {
 		resp.Header.Set("Content-Type", "text/html")
 		return resp, nil
 	})
-	if _, err := page.Watch(t.Context(), "source", 0); Classify(err).Class != Protocol {
+	if _, err := page.Watch(t.Context(), "source", 0); Classify(err).Class != WrongAddress {
+		t.Errorf("%v", err)
+	}
+	data := inMemory(t, func(*http.Request) (*http.Response, error) {
+		resp := answer(200, "{}")
+		resp.Header.Set("Content-Type", "application/json")
+		return resp, nil
+	})
+	if _, err := data.Watch(t.Context(), "source", 0); Classify(err).Class != Protocol {
 		t.Errorf("%v", err)
 	}
 	forbidden := inMemory(t, func(*http.Request) (*http.Response, error) {
