@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"sync"
 
 	"github.com/oversqlite/oversqlite/actors"
 )
@@ -21,8 +22,8 @@ import (
 type Engine struct {
 	engine *actors.Engine
 	schema string
-	// unopened is what DB returns before Open.
-	unopened *sql.DB
+	// unopened is what DB returns before Open. It is made when somebody asks for it: each costs a goroutine.
+	unopened func() *sql.DB
 }
 
 // New checks a configuration and returns an engine for it. It touches neither the database nor the network: Open comes
@@ -36,7 +37,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{engine: actors.NewEngine(options), schema: cfg.Schema, unopened: sql.OpenDB(closedConnector{})}, nil
+	return &Engine{engine: actors.NewEngine(options), schema: cfg.Schema, unopened: sync.OnceValue(func() *sql.DB { return sql.OpenDB(closedConnector{}) })}, nil
 }
 
 // Open opens the database, creating it when it does not exist, and takes ownership of it. It checks the configured tables
@@ -57,8 +58,9 @@ func (e *Engine) Open(ctx context.Context) error {
 //
 // RetryLater is no error: another device is seeding the server at this moment.
 //
-// An interrupted replacement is finished by the next Attach of the same user; the application's writes to synced tables
-// are refused until then.
+// While rows are being replaced, triggers refuse the application's writes to synced tables: SQLITE_CONSTRAINT_TRIGGER, with the
+// text SYNC_TRANSITION_PENDING. An interrupted replacement is finished by the next Attach of the same user; writes are
+// refused until then.
 //
 // Errors: *AttachBindingConflictError, *AttachLocalStateConflictError, *LifecycleUnsupportedError,
 // *ProtocolVersionMismatchError, *TableContractMismatchError, *AuthError, *RetryExhaustedError, *ProtocolError,
@@ -117,7 +119,7 @@ func (e *Engine) UninstallSync(ctx context.Context) error {
 // It must not be called from within the function given to Write, nor from a Resolver.
 func (e *Engine) Close() error {
 	e.engine.Close()
-	_ = e.unopened.Close()
+	_ = e.unopened().Close()
 	return nil
 }
 
@@ -236,7 +238,7 @@ func (e *Engine) DB() *sql.DB {
 	if db := e.engine.App(); db != nil {
 		return db
 	}
-	return e.unopened
+	return e.unopened()
 }
 
 // Write runs fn in one transaction, which it commits when fn returns nil and rolls back otherwise. It takes turns with the
