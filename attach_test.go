@@ -21,7 +21,12 @@ func TestAttachStartsEmpty(t *testing.T) {
 	// The scope is initialized now: the next device takes the server's rows, of which there are none, and its own go.
 	b := w.device("ann").open()
 	b.note("of an anonymous database")
+	told := b.Subscribe(oversqlite.WithKinds(oversqlite.KindLocalRowsDropped))
+	defer told.Close()
 	c = b.attach()
+	if e := <-told.C(); e != (oversqlite.LocalRowsDropped{Rows: 1}) {
+		t.Fatalf("told: %+v", e)
+	}
 	if c.Outcome != oversqlite.UsedRemoteState || c.Restore == nil || c.Restore.DroppedLocalRows != 1 || c.Restore.RowCount != 0 {
 		t.Fatalf("%+v %+v", c, c.Restore)
 	}

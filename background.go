@@ -11,7 +11,9 @@ import (
 // AutoConfig says what an engine does by itself between Start and Stop. The zero value of every field is its default.
 type AutoConfig struct {
 	// UserID is the user to attach, and to attach again whenever the attachment ends by itself: the one as whom
-	// Config.HTTPClient authenticates. A RetryLater of the server's is waited for. After a Detach nobody is attached until
+	// Config.HTTPClient authenticates. What Attach says of rows written before holds here as well: if the user has rows on
+	// the server, they replace those, and the event LocalRowsDropped says how many changes that cost; writes to synced
+	// tables are refused meanwhile. A RetryLater of the server's is waited for. After a Detach nobody is attached until
 	// Attach or Start is called. "", the default: Attach is the application's to call, and nothing is synced before.
 	UserID string
 

@@ -123,7 +123,7 @@ func publicStatus(s actors.Status) Status {
 }
 
 // Event is something that happened in an engine: one of StateChanged, ProgressMade, TablesChanged, BackoffScheduled,
-// ConflictResolved, SourceRotated and RowQuarantined.
+// ConflictResolved, LocalRowsDropped, SourceRotated and RowQuarantined.
 type Event = actors.Event
 
 // Kind names the type of an Event.
@@ -136,6 +136,7 @@ const (
 	KindTablesChanged    = actors.KindTablesChanged
 	KindBackoffScheduled = actors.KindBackoffScheduled
 	KindConflictResolved = actors.KindConflictResolved
+	KindLocalRowsDropped = actors.KindLocalRowsDropped
 	KindSourceRotated    = actors.KindSourceRotated
 	KindRowQuarantined   = actors.KindRowQuarantined
 )
@@ -158,6 +159,9 @@ type (
 	BackoffScheduled = actors.BackoffScheduled
 	// ConflictResolved tells that a conflict in Table was settled, and how: Resolution.
 	ConflictResolved = actors.ConflictResolved
+	// LocalRowsDropped tells that an Attach, also one that background sync made, has replaced the rows written before anybody was
+	// attached by those that the user has on the server, and how many changes that cost, Rows.
+	LocalRowsDropped = actors.LocalRowsDropped
 	// SourceRotated tells that the identity under which the database writes was replaced, From which To which, and for what
 	// Reason. Local changes were kept.
 	SourceRotated = actors.SourceRotated

@@ -106,11 +106,13 @@ func (m *sessionMachine) statusQuiet(s *Status) {
 		s.WokenBy = append(s.WokenBy, WakerKick, WakerStream)
 	case st.state == streamOpening:
 		s.Reason = "polling until the watch stream is open"
-		s.WokenBy = append(s.WokenBy, WakerStream)
+		s.WokenBy = append(s.WokenBy, WakerKick, WakerStream)
 	case st.refused != nil:
 		s.Reason = "polling: there is no watch stream"
+		s.WokenBy = append(s.WokenBy, WakerKick)
 	default:
 		s.Reason = "polling"
+		s.WokenBy = append(s.WokenBy, WakerKick)
 	}
 	if !m.downloadsPaused {
 		s.WaitingUntil = b.pollAt

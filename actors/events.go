@@ -7,7 +7,7 @@ import (
 )
 
 // Event is something that happened in an engine, as its subscribers see it: one of StateChanged, Progressed,
-// TablesChanged, BackoffScheduled, ConflictResolved, SourceRotated, RowQuarantined.
+// TablesChanged, BackoffScheduled, ConflictResolved, LocalRowsDropped, SourceRotated, RowQuarantined.
 type Event interface{ Kind() Kind }
 
 type (
@@ -56,6 +56,10 @@ type (
 		Table      string
 		Resolution string // "accept_server", "keep_local" or "keep_merged"
 	}
+
+	// LocalRowsDropped tells that an Attach replaced rows written before anybody was attached by those that the user has on
+	// the server, and how many changes that cost.
+	LocalRowsDropped struct{ Rows int64 }
 
 	// SourceRotated tells that the identity under which the database writes was at its end, and was replaced by a fresh
 	// one. Local changes were kept.

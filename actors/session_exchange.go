@@ -93,6 +93,9 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	r.result.Sync.Downloads = max(r.result.Sync.Downloads, d.Verdict)
 	if d.Restored != nil {
 		r.result.Sync.Restored = d.Restored
+		if n := d.Restored.DroppedLocalRows; n > 0 {
+			m.emit(fxPublish{LocalRowsDropped{Rows: n}}) // nobody may be waiting for the result
+		}
 	}
 	if d.Verdict == messages.PullSnapshot {
 		r.without(actPull) // it is newer than the call: there is nothing that a pull would have to add

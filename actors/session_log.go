@@ -35,6 +35,8 @@ func (s *session) noted(e Event) {
 	case RowQuarantined:
 		s.metrics.quarantined(e.Origin)
 		s.record.aside = append(s.record.aside, e)
+	case LocalRowsDropped:
+		s.log.Warn("rows of the account replaced local ones that it did not have", zap.Int64(keyRows, e.Rows))
 	case SourceRotated:
 		s.log.Info("the source was replaced", zap.String(keyFrom, e.From), zap.String(keyTo, e.To), zap.String(keyReason, e.Reason))
 	case TablesChanged:

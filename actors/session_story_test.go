@@ -281,7 +281,10 @@ func (p *sessionPlayer) parse(line string) (any, error) {
 			if len(rest) > 1 {
 				d.Rotated = &local.Rotation{From: "source", To: rest[1], Reason: local.ReasonSourceRetired}
 			}
-			d.Restored = &local.Restored{BundleSeq: 9, Rows: 3, DroppedLocalRows: 1}
+			d.Restored = &local.Restored{BundleSeq: 9, Rows: 3}
+			if r := p.machine.current; r != nil && r.result.Attach == AttachUsedRemote && !p.machine.keepsIntents() {
+				d.Restored.DroppedLocalRows = 1
+			}
 		case messages.PullNeedsPush:
 			if rest[1] == collisionOutbox || rest[1] == collisionLease {
 				d.Collision = &local.Collision{Cause: rest[1]}
@@ -532,6 +535,9 @@ func describe(e sessionEffect) string {
 	case fxPublish:
 		if r, ok := e.Event.(SourceRotated); ok {
 			return fmt.Sprintf("publish %s %s by %s: %s", r.Kind(), r.From, r.To, r.Reason)
+		}
+		if d, ok := e.Event.(LocalRowsDropped); ok {
+			return fmt.Sprintf("publish %s %d", d.Kind(), d.Rows)
 		}
 		return fmt.Sprintf("publish %s", e.Event.Kind())
 	default:

@@ -17,6 +17,7 @@ const (
 	KindTablesChanged    Kind = "tables_changed"
 	KindBackoffScheduled Kind = "backoff_scheduled"
 	KindConflictResolved Kind = "conflict_resolved"
+	KindLocalRowsDropped Kind = "local_rows_dropped"
 	KindSourceRotated    Kind = "source_rotated"
 	KindRowQuarantined   Kind = "row_quarantined"
 )
@@ -35,6 +36,9 @@ func (BackoffScheduled) Kind() Kind { return KindBackoffScheduled }
 
 // Kind implements Event.
 func (ConflictResolved) Kind() Kind { return KindConflictResolved }
+
+// Kind implements Event.
+func (LocalRowsDropped) Kind() Kind { return KindLocalRowsDropped }
 
 // Kind implements Event.
 func (SourceRotated) Kind() Kind { return KindSourceRotated }
