@@ -126,16 +126,24 @@ func (d *device) steady(gathering, rounds int) {
 	})
 }
 
-// watchOver leaves the work to background sync, and does what it asks the application for. With nothing to ask it has to get
+// watchOver leaves the work to background sync, and does what its status asks the application for, no more. With nothing to ask it has to get
 // everything done by itself, in time.
 func (d *device) watchOver(v *life, gathering, rounds int) {
 	w := d.w
-	var auth *messages.AuthError
-	switch s := v.engine.Status(); {
-	case errors.As(s.LastError, &auth) && slices.Contains(s.WokenBy, actors.WakerResume): // the credentials are good again
+	resume := func() {
 		v.ask(actors.VerbResume, func(_ actors.Result, err error) { d.judge(v, actors.VerbResume, err) })
+	}
+	s := v.engine.Status()
+	wakes := func(by actors.Waker) bool { return slices.Contains(s.WokenBy, by) }
+	switch {
+	case wakes(actors.WakerRebuild):
+		v.ask(actors.VerbRebuild, func(_ actors.Result, err error) { d.heed(v, err, rounds) })
+	case wakes(actors.WakerResume) && !wakes(actors.WakerKick): // the credentials are good again
+		resume()
 	case slices.Equal(s.WokenBy, []actors.Waker{actors.WakerAttach, actors.WakerStart}): // detached on purpose, it rests
 		d.background(v)
+	case d.poll == seldom && d.attached() && s.WaitingUntil.Sub(w.loop.now) > byItself && !wakes(actors.WakerStream): // the stream was refused
+		resume()
 	}
 	w.loop.after(5*time.Second, nil, func() {
 		if w.gathering != gathering || d.life != v || d.closing || w.settled() {

@@ -200,9 +200,12 @@ func (v *life) unwatch() (some bool) {
 	return some
 }
 
-// watched reports whether a device has a stream on which nothing is wrong.
+// watched reports whether a device has a stream on which nothing is wrong, and nothing is late any more.
 func (d *device) watched() bool {
-	return d.life != nil && slices.ContainsFunc(d.life.streams, func(st *stream) bool { return !st.ended && !st.silent && st.err == nil })
+	soon := d.w.loop.now.Add(promptly / 10)
+	return d.life != nil && slices.ContainsFunc(d.life.streams, func(st *stream) bool {
+		return !st.ended && !st.silent && st.err == nil && st.last.Before(soon)
+	})
 }
 
 // timer is a timer of a client's. Nobody waits for it who would not wait for something else as well, so it is nobody's event.
