@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -73,4 +74,38 @@ func TestKickEndsARequestThatHangs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What the session asks for itself is made anew as well, and what is still heard of the request that hung is not taken for its answer.
+func TestKickEndsAnAttachThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		system := newSystem()
+		settleSystem(t, system)
+		db, server := newSessionDB(), newServer()
+		db.state.Attachment.Binding, db.state.Attachment.UserID = local.Anonymous, ""
+		times := 0
+		server.capabilities = func(ctx context.Context) (wire.Capabilities, error) {
+			if times++; times == 1 {
+				<-ctx.Done()
+				return wire.Capabilities{}, ctx.Err()
+			}
+			time.Sleep(time.Second) // so that the end of the first is heard of meanwhile
+			if err := ctx.Err(); err != nil {
+				return wire.Capabilities{}, err
+			}
+			return parseCapabilities([]string{"no-specs"}), nil
+		}
+		e := newTestEngine(t, system, db, server)
+		mustAsk(t, e, VerbOpen)
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.Ask(t.Context(), VerbAttach, "ann")
+			done <- err
+		}()
+		time.Sleep(10 * time.Second)
+		e.Kick()
+		if err := <-done; err != nil || times != 2 {
+			t.Errorf("asked %d times: %v", times, err)
+		}
+	})
 }

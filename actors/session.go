@@ -38,6 +38,7 @@ type session struct {
 	interrupt    context.CancelFunc
 	interruptRef uint64
 	asked        asked
+	tries        uint64 // numbers what the requester is given
 
 	alarm func() // stops the alarm; nil: none is set
 }
@@ -308,7 +309,14 @@ func (s *session) opened(c actor.Context, e evOpened) {
 func (s *session) ask(c actor.Context, a asked) {
 	s.requester.retries.progressed(a.failures) // a new operation begins with short delays, unless the server is away
 	s.asked = a
-	s.requester.request(c, a.ref, a.request)
+	s.try(c)
+}
+
+// try has what is asked for requested, each time under a number of its own: of one that was abandoned something may still be
+// heard.
+func (s *session) try(c actor.Context) {
+	s.tries++
+	s.requester.request(c, s.tries, s.asked.request)
 }
 
 // requested takes what came of a request of the session's own.
@@ -330,7 +338,7 @@ func (s *session) requested(c actor.Context, ev event) {
 		if r := s.machine.current; r != nil {
 			s.dispatch(c, messages.Resumed{Run: r.id})
 		}
-		s.requester.request(c, e.ref, s.asked.request)
+		s.try(c)
 	case evBroken:
 		s.askedDone(c, nil, context.Canceled)
 		s.dispatch(c, evCrashed{Cause: e.cause, Stack: e.stack})
