@@ -1,7 +1,6 @@
 package devserver
 
 import (
-	"crypto/rand"
 	"errors"
 	"time"
 
@@ -46,7 +45,7 @@ type Config struct {
 	// MaxBodyBytes bounds a request body. Defaults to 64 MiB.
 	MaxBodyBytes int64
 
-	// Secret signs the tokens (HS256). Defaults to a random one, so that tokens die with the process.
+	// Secret signs the tokens (HS256). Defaults to a random one, which Dir keeps: in memory, tokens die with the process.
 	Secret []byte
 	// TokenTTL is the life of issued tokens. Defaults to 24 hours.
 	TokenTTL time.Duration
@@ -110,9 +109,8 @@ func (c *Config) normalize() error {
 	if c.MaxOpenUsers < 1 || c.MaxBodyBytes < 1 {
 		return errors.New("devserver: a negative bound in Config")
 	}
-	if len(c.Secret) == 0 {
-		c.Secret = make([]byte, 32)
-		_, _ = rand.Read(c.Secret) // never fails
+	if len(c.Secret) == 0 && c.InMemory {
+		c.Secret = newSecret()
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -56,6 +56,11 @@ func New(cfg Config) (*Server, error) {
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("devserver: %w", err)
 		}
+		if len(cfg.Secret) == 0 {
+			if cfg.Secret, err = keptSecret(cfg.Dir); err != nil {
+				return nil, fmt.Errorf("devserver: %w", err)
+			}
+		}
 	}
 	s := &Server{cfg: cfg, tables: tables, byFull: map[string]*table{}, started: cfg.Now(), closing: make(chan struct{})}
 	for _, t := range tables {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -209,6 +211,38 @@ func TestFilesSurviveARestart(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A restart is a pause for clients, whose tokens go on. A secret that cannot be one is not used.
+func TestTokensSurviveARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var token string
+	for round := range 2 {
+		s, web := start(t, devserver.Config{Dir: dir})
+		if round == 0 {
+			var err error
+			if token, err = s.IssueToken("ada"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := newDevice(t, s, web, "ada", "s")
+		d.token = token
+		d.do("GET", "/sync/capabilities", nil, 200, "")
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "token-secret")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := devserver.New(devserver.Config{Dir: dir}); err == nil {
+		t.Error("a secret of five bytes is used", s.Close())
 	}
 }
 
