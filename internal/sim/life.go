@@ -38,7 +38,8 @@ type life struct {
 	flying   []*exchange // requests that are under way
 	streams  []*stream   // that are open
 	calls    []*call
-	dying    bool // the end has come: nothing is waited for any more
+	answered []error // what calls were answered: it is theirs, and not background sync's
+	dying    bool    // the end has come: nothing is waited for any more
 	ready    []func()
 	checked  int64 // operations of the disk up to the last check
 	failing  bool  // of the disk
@@ -168,6 +169,9 @@ func (v *life) look() {
 		v.calls = slices.Delete(v.calls, i, i+1)
 		i--
 		v.w.trace.note("%s: %s: %v", v.d.name, c.verb, err)
+		if err != nil {
+			v.answered = append(v.answered, err)
+		}
 		c.then(result, err)
 		if v.dying {
 			return

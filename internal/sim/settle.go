@@ -151,14 +151,24 @@ func (d *device) watchOver(v *life, gathering, rounds int) {
 		}
 		s := v.engine.Status()
 		aside := v.books.text(`SELECT (SELECT count(*) FROM _sync_quarantine) + (SELECT count(*) FROM _sync_displaced)`) != "0"
-		if rounds > int(byItself/(5*time.Second)) && !aside && s.LastError == nil && (d.pendingNow() || !d.attached()) {
+		err := v.autoError(s)
+		if rounds > int(byItself/(5*time.Second)) && !aside && err == nil && (d.pendingNow() || !d.attached()) {
 			fail("L1", "%s: background sync has had %v and gets no further: %s, the server is at %d: %+v", d.name, byItself, v.books.text(pendingSQL), d.user.last, s)
 		}
-		if d.attached() && d.pendingNow() && (aside || s.LastError != nil) {
-			d.heedStatus(v, s.LastError, rounds)
+		if d.attached() && d.pendingNow() && (aside || err != nil) {
+			d.heedStatus(v, err, rounds)
 		}
 		d.watchOver(v, gathering, rounds+1)
 	})
+}
+
+// autoError is what a status says to be wrong with background sync. The last error may be that of a call of long ago, which was
+// answered with it: it is the caller's to heed, and says nothing of what goes on by itself.
+func (v *life) autoError(s actors.Status) error {
+	if slices.Contains(v.answered, s.LastError) {
+		return nil
+	}
+	return s.LastError
 }
 
 // heedStatus does what an error of background sync asks for. One that passes by itself is none to heed.
