@@ -2,7 +2,6 @@ package actors
 
 import (
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/oversqlite/oversqlite/local"
@@ -132,7 +131,8 @@ func (m *watchMachine) heard(s streamed) {
 }
 
 // refused takes an answer that does not pass by itself in a moment. Only what is known to be for good ends the watch: a
-// network that one has to log in to answers in place of any server, and a server that cannot stream today may tomorrow.
+// network that one has to log in to answers in place of any server, a gateway says 404 while a server is being replaced, and
+// a server that cannot stream today may tomorrow. A server without the endpoint says so with its capabilities, and is not asked.
 func (m *watchMachine) refused(err error) {
 	f := transport.Classify(err)
 	switch {
@@ -142,16 +142,9 @@ func (m *watchMachine) refused(err error) {
 		m.refuse(err)
 	case f.Class == transport.Code && (f.Code == "scope_uninitialized" || f.Code == "scope_initializing") && !m.lease:
 		m.refuse(&messages.AttachRequiredError{Operation: transport.OpWatch, Reason: f.Code})
-	case f.Class == transport.WrongAddress && noEndpoint(f.Status):
-		m.refuse(err)
 	default:
 		m.lose(err, f.RetryAfter)
 	}
-}
-
-// noEndpoint reports whether a status says that a server has no such endpoint.
-func noEndpoint(status int) bool {
-	return status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented
 }
 
 // lose lets the delay pass that is due after a failure, then begins again with what is on disk by then.

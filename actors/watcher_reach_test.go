@@ -21,7 +21,7 @@ var watchAnswers = map[string][]string{
 		"opened", "streamed seq=7", "streamed beat", "streamed seq=9 beat proved", "later", "later after=30", "broken",
 		"refused status=403 code=bundle_change_watch_forbidden", "refused status=503 code=bundle_change_watch_disabled", "refused status=401",
 		"refused code=scope_uninitialized", "refused code=scope_initializing", "refused status=400 code=other", "fails with=protocol",
-		"fails with=nothing", "fails with=nothing status=405", "fails with=nothing status=302", "fails with=certificate",
+		"fails with=nothing", "fails with=nothing status=405", "fails with=nothing status=501", "fails with=nothing status=302", "fails with=certificate",
 	},
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -305,7 +306,6 @@ func TestWatchesThatAreRefusedForGood(t *testing.T) {
 		check  func(*testing.T, error)
 	}{
 		"forbidden":    {403, "bundle_change_watch_forbidden", func(t *testing.T, err error) { mustBe[*wire.HTTPError](t, err) }},
-		"not there":    {404, "", func(t *testing.T, err error) { mustBe[*transport.AddressError](t, err) }},
 		"credentials":  {401, "authentication_failed", func(t *testing.T, err error) { mustBe[*messages.AuthError](t, err) }},
 		"another 403":  {403, "", func(t *testing.T, err error) { mustBe[*messages.AuthError](t, err) }},
 		"scope lost":   {409, "scope_uninitialized", func(t *testing.T, err error) { mustBe[*messages.AttachRequiredError](t, err) }},
@@ -329,6 +329,37 @@ func TestWatchesThatAreRefusedForGood(t *testing.T) {
 				s.answer = nil
 				r.send(messages.Watch{Epoch: 2})
 				if m := hear[messages.WatchOpened](r); m.Epoch != 2 {
+					t.Errorf("opened: %+v", m)
+				}
+			})
+		})
+	}
+}
+
+// What stands before a server that is being replaced answers that there is no such endpoint: the stream is asked for again, with
+// delays that grow, and opened when the server is back.
+func TestAServerThatIsBeingReplacedIsWatchedAgain(t *testing.T) {
+	for _, status := range []int{404, 405, 501} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				const answers = 9
+				r, s := watchRig(t)
+				s.answer = func(n int, _ *http.Request) (*http.Response, error) {
+					if n <= answers {
+						return noStream(status, ""), nil
+					}
+					return nil, nil
+				}
+				r.send(messages.Watch{Epoch: 1})
+				delay := testRetry.Initial
+				for n := range answers {
+					m := hear[messages.WatchLost](r)
+					if mustBe[*transport.AddressError](t, m.Err).Status != status || m.Attempt != n+1 || time.Until(m.Until) != delay {
+						t.Fatalf("lost for %v, want %v: %+v", time.Until(m.Until), delay, m)
+					}
+					delay = min(2*delay, testRetry.Max)
+				}
+				if m := hear[messages.WatchOpened](r); m.Epoch != 1 {
 					t.Errorf("opened: %+v", m)
 				}
 			})
@@ -526,7 +557,7 @@ func TestPanicsOfStreamsThatLivedAreForgiven(t *testing.T) {
 		r, s := watchRig(t)
 		s.answer = func(n int, _ *http.Request) (*http.Response, error) {
 			if n > 2*maxPanics {
-				return noStream(404, ""), nil
+				return noStream(403, "bundle_change_watch_forbidden"), nil
 			}
 			return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: &deadly{}, ContentLength: -1}, nil
 		}
@@ -536,7 +567,7 @@ func TestPanicsOfStreamsThatLivedAreForgiven(t *testing.T) {
 				t.Fatalf("lost: %+v", m)
 			}
 		}
-		mustBe[*transport.AddressError](t, hear[messages.WatchRefused](r).Err)
+		mustBe[*wire.HTTPError](t, hear[messages.WatchRefused](r).Err)
 	})
 }
 

@@ -45,8 +45,8 @@ type WatchLost struct {
 	Until   time.Time
 }
 
-// WatchRefused tells that the stream is over for good, and nothing more is told about it: the server has no such endpoint or
-// forbids it to this client, an AuthError, or an AttachRequiredError. The last is told, not recorded: the watcher
+// WatchRefused tells that the stream is over for good, and nothing more is told about it: the server forbids it to this
+// client, an AuthError, or an AttachRequiredError. The last is told, not recorded: the watcher
 // writes nothing, for a push may be under way. A pull meets the same answer and records it.
 type WatchRefused struct {
 	Epoch uint64
