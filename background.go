@@ -86,6 +86,7 @@ func (a *AutoConfig) validate() error {
 //   - a refused push (UploadBlocked): pushes, until the next local commit, or Config.Retry.Max.
 //   - what only the application can mend (*SourceRecoveryRequiredError without Config.AutoRecover, which Rebuild mends, and
 //     *AttachBindingConflictError): what is concerned, until it has, or Kick, Resume, Attach or Start is called.
+//   - a watch stream that the server forbids: the stream, until Resume, Attach or Start. Until then it polls.
 //   - any other error is tried again after a delay.
 //
 // Status says all the time which of these it is, until when, and what would end the wait sooner (WokenBy).
@@ -123,7 +124,8 @@ func (e *Engine) Stop(ctx context.Context) error {
 // with a request the more often it was ended. It does not block, and is no remedy for refused credentials: see Resume.
 func (e *Engine) Kick() { e.engine.Kick() }
 
-// Resume goes on after an AuthError, once the HTTP client has new credentials: it forgets the error and ends any delay.
+// Resume goes on after an AuthError, once the HTTP client has new credentials: it forgets the error and ends any delay. It asks
+// anew for a watch stream that the server has forbidden, too.
 //
 // Errors: *OpenRequiredError, *EngineFailedError, ErrClosed.
 func (e *Engine) Resume() error {

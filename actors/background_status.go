@@ -109,7 +109,7 @@ func (m *sessionMachine) statusQuiet(s *Status) {
 		s.WokenBy = append(s.WokenBy, WakerKick, WakerStream)
 	case st.refused != nil:
 		s.Reason = "polling: there is no watch stream"
-		s.WokenBy = append(s.WokenBy, WakerKick)
+		s.WokenBy = append(s.WokenBy, WakerKick, WakerResume) // Resume brings the stream back
 	default:
 		s.Reason = "polling"
 		s.WokenBy = append(s.WokenBy, WakerKick)

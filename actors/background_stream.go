@@ -126,7 +126,7 @@ func (m *sessionMachine) streamLost(e messages.WatchLost) {
 	m.emit(fxPublish{BackoffScheduled{Operation: "watch", Attempt: e.Attempt, Until: e.Until, Err: e.Err}})
 }
 
-// streamRefused goes on without the stream for good: until the next Start or Attach.
+// streamRefused goes on without the stream for good: until the next Start, Resume or Attach.
 func (m *sessionMachine) streamRefused(err error) {
 	m.bg.stream.refused = err
 	var auth *messages.AuthError

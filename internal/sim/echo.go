@@ -1,10 +1,6 @@
 package sim
 
-import (
-	"time"
-
-	"github.com/oversqlite/oversqlite/actors"
-)
+import "time"
 
 // promptly is how long what is written on one device may take to another one, where nothing is wrong and a stream tells.
 const promptly = 5 * time.Second
@@ -21,11 +17,9 @@ func (w *world) echo() {
 	if len(autos) == 0 {
 		return
 	}
-	for _, d := range autos { // a stream that was refused while things went wrong is asked for again
-		d.life.ask(actors.VerbResume, func(_ actors.Result, err error) { d.judge(d.life, actors.VerbResume, err) })
-	}
-	// Who was told nothing for a minute opens the stream again.
+	// Who was told nothing for a minute opens the stream again. One that was forbidden while things went wrong, the status says.
 	w.expect(autos, 2*time.Minute, "there is no stream", func(d *device) bool {
+		d.resumeIfTold(d.life)
 		return d.watched() || !d.watches || !w.plan.streams
 	})
 	shows := func() {

@@ -130,20 +130,15 @@ func (d *device) steady(gathering, rounds int) {
 // everything done by itself, in time.
 func (d *device) watchOver(v *life, gathering, rounds int) {
 	w := d.w
-	resume := func() {
-		v.ask(actors.VerbResume, func(_ actors.Result, err error) { d.judge(v, actors.VerbResume, err) })
-	}
 	s := v.engine.Status()
 	wakes := func(by actors.Waker) bool { return slices.Contains(s.WokenBy, by) }
 	switch {
 	case wakes(actors.WakerRebuild):
 		v.ask(actors.VerbRebuild, func(_ actors.Result, err error) { d.heed(v, err, rounds) })
-	case wakes(actors.WakerResume) && !wakes(actors.WakerKick): // the credentials are good again
-		resume()
 	case slices.Equal(s.WokenBy, []actors.Waker{actors.WakerAttach, actors.WakerStart}): // detached on purpose, it rests
 		d.background(v)
-	case d.poll == seldom && d.attached() && s.WaitingUntil.Sub(w.loop.now) > byItself && !wakes(actors.WakerStream): // the stream was refused
-		resume()
+	default:
+		d.resumeIfTold(v)
 	}
 	w.loop.after(5*time.Second, nil, func() {
 		if w.gathering != gathering || d.life != v || d.closing || w.settled() {
@@ -160,6 +155,15 @@ func (d *device) watchOver(v *life, gathering, rounds int) {
 		}
 		d.watchOver(v, gathering, rounds+1)
 	})
+}
+
+// resumeIfTold resumes background sync where its status names that, and nothing that has to come before: the credentials are good
+// again, and the stream is forbidden to nobody any more.
+func (d *device) resumeIfTold(v *life) {
+	by := v.engine.Status().WokenBy
+	if len(v.calls) == 0 && slices.Contains(by, actors.WakerResume) && !slices.Contains(by, actors.WakerRebuild) {
+		v.ask(actors.VerbResume, func(_ actors.Result, err error) { d.judge(v, actors.VerbResume, err) })
+	}
 }
 
 // autoError is what a status says to be wrong with background sync. The last error may be that of a call of long ago, which was
