@@ -85,7 +85,8 @@ func (m *sessionMachine) attachDone(r *sessionRun) {
 	if r.result.Attach != AttachResumed {
 		m.bg.pull, m.bg.hinted = false, 0 // whatever called for it, that was another attachment
 	}
-	if r.result.Sync.Restored == nil { // else what is here is as new as can be
+	// What was restored is as new as can be, unless it was staged before a restart: nobody has asked the server since.
+	if r.result.Sync.Restored == nil || m.link == nil {
 		m.catchUp()
 	}
 }
