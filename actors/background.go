@@ -183,6 +183,9 @@ func (m *sessionMachine) wakes(l lane) (time.Time, bool) {
 
 // tend brings what is being done in line with what there is to do. It comes after every event.
 func (m *sessionMachine) tend() {
+	if m.bg.on { // a Start came meanwhile: what Stop waits for may be gone, and is about to be there anew
+		m.tendStoppers()
+	}
 	m.tendStream()
 	m.tendPoll()
 	m.giveWay()
