@@ -62,6 +62,9 @@ func (e *Engine) Open(ctx context.Context) error {
 // text SYNC_TRANSITION_PENDING. An interrupted replacement is finished by the next Attach of the same user; writes are
 // refused until then.
 //
+// *SourceRecoveryRequiredError, *SourceReplacementDivergedError and *SourceSequenceMismatchError come when the server has lost what
+// it knew of this database: it is attached then, and Rebuild is all it lacks.
+//
 // Errors: *AttachBindingConflictError, *AttachLocalStateConflictError, *LifecycleUnsupportedError,
 // *ProtocolVersionMismatchError, *TableContractMismatchError, *AuthError, *RetryExhaustedError, *ProtocolError,
 // *HTTPError, *OpenRequiredError, ErrClosed.

@@ -67,6 +67,16 @@ func (m *sessionMachine) recovers(err error) bool {
 	return true
 }
 
+// wantsRebuild reports whether err asks the application for a Rebuild.
+func wantsRebuild(err error) bool {
+	var (
+		required *messages.SourceRecoveryRequiredError
+		diverged *messages.SourceReplacementDivergedError
+		mismatch *messages.SourceSequenceMismatchError
+	)
+	return errors.As(err, &required) || errors.As(err, &diverged) || errors.As(err, &mismatch)
+}
+
 // beginRecovery ends a source under whose number the server holds another push.
 var beginRecovery = messages.SetSourceRecovery{Reason: local.ReasonSourceSequenceChanged}
 

@@ -173,10 +173,17 @@ func (m *sessionMachine) proceed() {
 // complete ends a run that has nothing left to do.
 func (m *sessionMachine) complete() {
 	r := m.current
-	if r.verb == VerbAttach && r.held == nil && r.result.Attach != AttachRetryLater {
+	if r.verb == VerbAttach && (r.held == nil && r.result.Attach != AttachRetryLater || m.boundFor(r.held)) {
 		m.user, m.attachReason = r.user, ""
 	}
 	m.finish(r.held)
+}
+
+// boundFor reports whether an Attach that failed has bound the database, and lacks the application's Rebuild only: that has to be
+// possible then, without another Attach.
+func (m *sessionMachine) boundFor(err error) bool {
+	a := m.state.Attachment
+	return wantsRebuild(err) && a.Binding == local.Attached && a.UserID == m.current.user && !m.state.ReattachRequired
 }
 
 // begin starts a step of the current run. A step that has nothing to do leaves nothing outstanding.
