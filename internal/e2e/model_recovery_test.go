@@ -70,6 +70,11 @@ func (m *model) prune() error {
 // as the server has not come as far again as it was; for what cannot be noticed any more there is Rebuild.
 func (m *model) goBack() (err error) {
 	if m.backup == nil {
+		// A lease that comes back is its holder's for a quarter of an hour, and he may be gone by then. This is not waited for.
+		s, err := m.server.server.Scope(m.ctx, modelUser)
+		if err != nil || s.State == "initializing" {
+			return err
+		}
 		m.backup, err = m.server.server.Backup(modelUser)
 		return err
 	}
