@@ -249,6 +249,9 @@ func (e *Engine) DB() *sql.DB {
 // else for the database, must not commit or roll back by itself, and must not call the engine. A panic in fn rolls back
 // and goes on.
 //
+// A *DatabaseError of the disk's (full, broken) may leave open whether the transaction was committed: SQLite takes it back, but its
+// log may be whole, and whoever opens the file next finds it then. Read before writing again what must not be written twice.
+//
 // Errors: that of fn, as it is; *DatabaseError, *OpenRequiredError, ErrClosed, or the context's.
 func (e *Engine) Write(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return e.engine.Write(ctx, fn)

@@ -75,16 +75,41 @@ func (d *device) transact(v *life, what string, fn func(*writer) error) {
 		default:
 			fail("write", "%s: a write of the application: %v", d.name, err)
 		}
+		if v.failing {
+			d.doubt = wrote
+		}
 		return
 	}
-	for p, token := range wrote {
+	d.doubt = nil
+	d.wrote(wrote, v.books.rows())
+}
+
+// wrote takes that a transaction has left tokens behind, and its rows.
+func (d *device) wrote(tokens map[place]string, here map[place]row) {
+	for p, token := range tokens {
 		delete(d.newest, p)
 		delete(d.givenUp, p)
 		if token != "" {
 			d.newest[p] = token
 		}
 	}
-	d.mine = d.own(v.books.rows())
+	d.mine = d.own(here)
+}
+
+// settleDoubt finds out what became of a transaction whose commit failed on a broken disk: its log may be whole by then, and
+// whoever opens the file next takes it for committed. Nobody can know before.
+func (d *device) settleDoubt(here map[place]row) {
+	if d.doubt == nil {
+		return
+	}
+	for p, token := range d.doubt {
+		if here[p].token != token {
+			return
+		}
+	}
+	tokens := d.doubt
+	d.doubt = nil
+	d.wrote(tokens, here)
 }
 
 // own picks the rows that nobody but this device touches.

@@ -156,6 +156,7 @@ func (v *life) check() {
 	if d.anonymous || b.replacing() || b.text(`SELECT binding_state FROM _sync_attachment_state`) == string(local.Anonymous) {
 		return
 	}
+	d.settleDoubt(here)
 	v.checkMine(here)
 	v.checkNewest(&in)
 	v.checkServer(here, &in)
@@ -243,6 +244,8 @@ func (v *life) checkServer(here map[place]row, in *intents) {
 			want = standing{r, k.version}
 		}
 		switch {
+		case !isHere && k.version == 0 && d.accepted[p] > checkpoint:
+			// The server's row was accepted, and lacks one that comes later: it comes with that.
 		case isHere != there:
 			fail("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.text, want.version)
 		case isHere && got.text != want.text:
@@ -292,6 +295,9 @@ func (d *device) resolve(_ context.Context, c local.Conflict) (local.Resolution,
 	d.w.trace.note("%s: decides about %s (%s on %d, server at %d, deleted %v): %d", d.name, p, c.LocalOp, c.Base, c.ServerVersion, c.ServerDeleted, answer.Kind)
 	if d.w.fault(Leave, 0.05) {
 		return local.Resolution{}, fmt.Errorf("the resolver has no idea: %w", messages.ErrClosed)
+	}
+	if answer.Kind == local.AcceptServer {
+		d.accepted[p] = c.ServerVersion
 	}
 	if answer.Kind != local.KeepLocal && c.Local != nil {
 		if _, r, err := tableNamed(c.Table).read(c.Local, false); err == nil && d.newest[p] == r.token {

@@ -42,7 +42,11 @@ type device struct {
 	// mine are the rows that nobody else touches, as this device left them.
 	mine map[place]row
 	// givenUp are the rows whose change the application has discarded, with its token.
-	givenUp   map[place]string
+	givenUp map[place]string
+	// accepted has the version of the server's at which a conflict about a row was decided in its favour.
+	accepted map[place]int64
+	// doubt is what a transaction wrote of which only the file knows whether it was committed; nil: there is none.
+	doubt     map[place]string
 	anonymous bool   // what is written now belongs to nobody
 	excused   string // why it may meet its own rows as if they were another's
 	busy      *sql.Tx
@@ -53,7 +57,7 @@ type device struct {
 func newDevice(w *world, i int) *device {
 	d := &device{
 		w: w, name: fmt.Sprintf("d%d", i), user: w.server.accounts[0], r: rand.New(rand.NewPCG(w.seed, uint64(10+i))), //nolint:gosec // chance is to be the same each time
-		newest: map[place]string{}, mine: map[place]row{}, givenUp: map[place]string{}, anonymous: true,
+		newest: map[place]string{}, mine: map[place]row{}, givenUp: map[place]string{}, accepted: map[place]int64{}, anonymous: true,
 	}
 	if i >= w.plan.devices {
 		d.user = w.server.accounts[1+i-w.plan.devices]
