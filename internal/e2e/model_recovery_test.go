@@ -93,9 +93,7 @@ func (m *model) goBack() (err error) {
 			continue
 		}
 		if !d.attached {
-			if err := m.attach(d); err != nil {
-				return err
-			}
+			m.judge(d, "attach", m.attach(d), false)
 		}
 		d.calm()
 		var checkpoint, newest int64

@@ -98,7 +98,7 @@ func modelRun(t *testing.T, seed uint64) {
 // step does one thing on a device, or on the server.
 func (m *model) step(d *modelDevice) {
 	if !d.attached && m.r.IntN(8) > 0 {
-		m.note(d, "attach", m.attach(d))
+		m.judge(d, "attach", m.attach(d), false)
 	}
 	m.weather(d)
 	switch n := m.r.IntN(43); {
@@ -133,7 +133,7 @@ func (m *model) step(d *modelDevice) {
 			return err
 		})
 	case n < 33:
-		m.note(d, "attach", m.attach(d))
+		m.judge(d, "attach", m.attach(d), false)
 	case n < 36:
 		m.note(d, "the server writes", nil)
 		m.server.write()
@@ -199,15 +199,13 @@ func (m *model) do(d *modelDevice, what string, fn func(context.Context) error) 
 // judge decides whether an error is one that the history explains, and does what an application would do about it.
 func (m *model) judge(d *modelDevice, what string, err error, ended bool) {
 	m.log("%s: %s: %v", d.name, what, err)
-	var recovery *oversqlite.SourceRecoveryRequiredError
-	var mismatch *oversqlite.SourceSequenceMismatchError
 	var attach *oversqlite.AttachRequiredError
 	var rejected *oversqlite.PushRejectedError
 	var versions *oversqlite.PushConflictRetryExhaustedError
 	switch {
 	case err == nil:
 	case ended && (errors.Is(err, context.Canceled) || errors.Is(err, oversqlite.ErrClosed)):
-	case errors.As(err, &recovery), errors.As(err, &mismatch):
+	case recoverable(err):
 		m.recover(d, err)
 	case errors.As(err, &versions) && !m.oracle:
 		// Versions of a server that has begun anew compare with nothing; the next call knows better.
@@ -225,6 +223,11 @@ func (m *model) judge(d *modelDevice, what string, err error, ended bool) {
 	default:
 		m.t.Errorf("%s: %s: %v", d.name, what, err)
 	}
+}
+
+// recoverable reports whether a Rebuild is all that is lacking.
+func recoverable(err error) bool {
+	return errors.As(err, new(*oversqlite.SourceRecoveryRequiredError)) || errors.As(err, new(*oversqlite.SourceSequenceMismatchError))
 }
 
 // stop forgets what was to happen during the next request, and reports whether it has happened.
@@ -250,6 +253,9 @@ func (m *model) attach(d *modelDevice) error {
 		return err
 	}
 	r, err := d.engine.Attach(m.ctx, modelUser)
+	if recoverable(err) { // it lacks a Rebuild, and nothing else
+		d.anonymous, d.attached = false, true
+	}
 	if err != nil {
 		return err
 	}
