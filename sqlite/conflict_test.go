@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -466,6 +467,7 @@ func TestTakeConflictRefusesWhatCannotBe(t *testing.T) {
 }
 
 func TestK10_ManyConflictsAreSettledAtOnce(t *testing.T) {
+	race.Skip(t, "thousands of rows on one goroutine")
 	t.Parallel()
 	db := synced(t, testDB(t, usersDDL, "users"))
 	const n = 2000
