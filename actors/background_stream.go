@@ -33,6 +33,9 @@ type stream struct {
 // lossSpread scatters the pulls of clients that lose their streams in the same moment, because their server ended.
 const lossSpread = 500 * time.Millisecond
 
+// checkedFor is for how long the end of a pull vouches for the checkpoint: the stream that is asked for next to it is open by then.
+const checkedFor = 5 * time.Second
+
 // streamWanted reports whether the stream ought to be open. Whether the server offers one is known with its
 // capabilities, which the first run brings. While a run asks whether a server is back that was away, nobody asks it for a stream
 // besides.
@@ -92,6 +95,7 @@ func (m *sessionMachine) hear(event any) bool {
 		if m.watching(e.Epoch) {
 			s.state, s.err, s.attempt = streamOpen, nil, 0
 			m.answered()
+			m.check()
 		}
 	case messages.WatchHint:
 		if m.watching(e.Epoch) {
@@ -116,6 +120,16 @@ func (m *sessionMachine) hear(event any) bool {
 	return true
 }
 
+// check asks for a pull where nothing has shown of late that the checkpoint is one of the server's. A stream tells of what
+// comes after it, and of nothing if the server was put back to an older state meanwhile.
+func (m *sessionMachine) check() {
+	r := m.current
+	pulling := r != nil && r.auto && r.lane == lanePull
+	if !pulling && m.now.Sub(m.checked) > checkedFor {
+		m.bg.pull = true
+	}
+}
+
 // streamLost goes on without the stream. What may have gone unseen is asked for once, then polls do.
 func (m *sessionMachine) streamLost(e messages.WatchLost) {
 	s := &m.bg.stream
@@ -123,6 +137,7 @@ func (m *sessionMachine) streamLost(e messages.WatchLost) {
 		m.pullSoon()
 	}
 	s.state, s.err, s.attempt, s.until = streamDown, e.Err, e.Attempt, e.Until
+	m.checked = time.Time{}
 	m.emit(fxPublish{BackoffScheduled{Operation: "watch", Attempt: e.Attempt, Until: e.Until, Err: e.Err}})
 }
 
