@@ -134,7 +134,10 @@ func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) (err error) 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return db.failCtx(ctx, "write", errors.Join(errLostTransaction, err))
+		if errors.Is(err, sqlite3.ERROR) || errors.Is(err, sql.ErrTxDone) {
+			err = errors.Join(errLostTransaction, err)
+		}
+		return db.failCtx(ctx, "write", err)
 	}
 	failpoint.At(failpoint.AfterCommit, "write")
 	return nil

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/oversqlite/oversqlite/internal/race"
 	"github.com/oversqlite/oversqlite/local"
 )
@@ -92,11 +94,22 @@ func TestWriteRefusesToBeEndedFromInside(t *testing.T) {
 			return nil
 		})
 		var bad *local.DatabaseError
-		if !errors.As(err, &bad) {
+		if !errors.As(err, &bad) || !errors.Is(err, errLostTransaction) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	same(t, "rows", number(t, db, `SELECT COUNT(*) FROM users`), int64(0))
+}
+
+// What a commit fails of is told as it is.
+func TestWriteSaysWhyItDoesNotCommit(t *testing.T) {
+	t.Parallel()
+	db := testDB(t, usersDDL+`; CREATE TABLE notes (user_id TEXT REFERENCES users(id) DEFERRABLE INITIALLY DEFERRED)`, "users")
+	err := db.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.Exec(`INSERT INTO notes VALUES ('nobody')`); return err })
+	if !errors.Is(err, sqlite3.CONSTRAINT_FOREIGNKEY) || errors.Is(err, errLostTransaction) {
+		t.Errorf("got %v", err)
+	}
+	same(t, "rows", number(t, db, `SELECT COUNT(*) FROM notes`), int64(0))
 }
 
 func TestWriteWaitsForItsTurn(t *testing.T) {

@@ -70,7 +70,7 @@ func (d *device) transact(v *life, what string, fn func(*writer) error) {
 	if err != nil {
 		var refused *local.DatabaseError
 		switch {
-		case strings.Contains(err.Error(), "SYNC_TRANSITION_PENDING"), constraint(err), errors.Is(err, messages.ErrClosed),
+		case constraint(err), errors.Is(err, messages.ErrClosed),
 			v.failing, d.busy != nil && errors.Is(err, sqlite3.BUSY), errors.As(err, &refused) && refused.Transient && (v.failing || d.busy != nil):
 		default:
 			fail("write", "%s: a write of the application: %v", d.name, err)
