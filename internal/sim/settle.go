@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/oversqlite/oversqlite/actors"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
@@ -236,9 +238,12 @@ func (d *device) heed(v *life, err error, rounds int) {
 	}
 }
 
-// yieldTo gives up what the server will not take, whatever it is: the child of a parent that is gone, a unique value that
-// somebody else has.
+// yieldTo gives up what the server will not take, whatever it is: the child of a parent that is gone, here or there, a unique
+// value that somebody else has.
 func (d *device) yieldTo(v *life) {
+	if d.uprootForgone(v) {
+		return
+	}
 	if v.books.text(`SELECT (SELECT count(*) FROM slots WHERE substr(code, 1, 5) = 'code-') + (SELECT count(*) FROM items WHERE owner_id NOT IN (SELECT id FROM owners))`) == "0" {
 		return
 	}
@@ -248,6 +253,30 @@ func (d *device) yieldTo(v *life) {
 		}
 		return w.do(`INSERT INTO owners (id, name) SELECT DISTINCT owner_id, ? || owner_id FROM items WHERE owner_id NOT IN (SELECT id FROM owners)`, w.token())
 	})
+}
+
+// uprootForgone gives up rows whose parent the server has deleted, and the parent with them. It reports whether there were any.
+// The server's deletion cannot come while changes that nobody gives up refer to the parent.
+func (d *device) uprootForgone(v *life) bool {
+	var forgone []string
+	there := d.user.at[d.user.last]
+	v.books.each(`SELECT DISTINCT owner_id FROM items WHERE owner_id IN (SELECT id FROM owners) AND substr(owner_id, 1, 2) = 's-' ORDER BY 1`, func(s *sqlite3.Stmt) {
+		if _, ok := there[place{"owners", s.ColumnText(0)}]; !ok {
+			forgone = append(forgone, s.ColumnText(0))
+		}
+	})
+	if len(forgone) == 0 {
+		return false
+	}
+	d.transact(v, "gives up what belongs to what is gone", func(w *writer) error {
+		for _, owner := range forgone {
+			if err := w.uprootOwner(owner); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return true
 }
 
 // compare compares a device with the server (S6), and asks what has become of everything that was written there (S3, S4).

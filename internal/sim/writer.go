@@ -197,6 +197,10 @@ func (w *writer) uproot(owner, slot string) error {
 		w.note("slots", slot, "")
 		return w.do(`DELETE FROM slots WHERE id = ?`, slot)
 	}
+	return w.uprootOwner(owner)
+}
+
+func (w *writer) uprootOwner(owner string) error {
 	ids, err := w.ids(`SELECT id FROM items WHERE owner_id = ? ORDER BY id`, owner)
 	if err != nil {
 		return err
