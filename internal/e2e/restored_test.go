@@ -48,6 +48,7 @@ func restoredWhileWatching(t *testing.T, stopped bool) {
 		t.Fatalf("%d rows on the server", n)
 	}
 	if stopped {
+		mustSync(t, v.engine) // which vouches for nothing that comes after the stream
 		if err := v.engine.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
