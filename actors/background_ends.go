@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/oversqlite/oversqlite/messages"
@@ -13,9 +12,6 @@ import (
 
 // learn takes in what the end of any run means for background sync.
 func (m *sessionMachine) learn(r *sessionRun, err error) {
-	if err == nil && r.checks() {
-		m.checked = m.now
-	}
 	if !m.bg.on {
 		return
 	}
@@ -27,18 +23,6 @@ func (m *sessionMachine) learn(r *sessionRun, err error) {
 		return
 	}
 	m.foregroundDone(r, err)
-}
-
-// checks reports whether a run that did not fail has shown the checkpoint to be one of the server's.
-func (r *sessionRun) checks() bool {
-	switch {
-	case r.verb == VerbAttach:
-		return r.result.Attach != AttachResumed && r.result.Attach != AttachRetryLater
-	case r.auto:
-		return r.lane == lanePull
-	default:
-		return slices.Contains(r.verb.lanes(), lanePull)
-	}
 }
 
 // foregroundDone takes in what a caller's run has found out.

@@ -89,6 +89,7 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 		return
 	}
 	m.answered()
+	m.checked = m.now
 	// A run may pull more than once: it reports the most that happened.
 	r.result.Sync.Downloads = max(r.result.Sync.Downloads, d.Verdict)
 	if d.Restored != nil {
@@ -243,6 +244,7 @@ func (m *sessionMachine) connectDone(e evConnected) {
 	if !m.settled(e.Err) {
 		return
 	}
+	m.checked = m.now
 	if r.at.action == actConnect {
 		m.attachAs(e.Response)
 	} else {
