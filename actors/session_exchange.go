@@ -159,17 +159,29 @@ func (m *sessionMachine) collided(again action, c *local.Collision) {
 }
 
 // excludes reports whether a collision is one of changes with rows of the server, in a run that may push: then these
-// changes alone are put to the server once more, and if it does not take them they make room.
+// changes alone are put to the server once more, and if it does not take them they make room. That a push got nowhere for
+// conflicts tells nothing of them: what was decided may itself wait for the pull.
 func (m *sessionMachine) excludes(c *local.Collision) bool {
 	var rejected *messages.PushRejectedError
 	held := m.current.held
-	return len(c.Intents) > 0 && !m.uploadsPaused && (held == nil || errors.As(held, &rejected))
+	return len(c.Intents) > 0 && !m.uploadsPaused && (held == nil || errors.As(held, &rejected) || conflicting(held))
+}
+
+func conflicting(err error) bool {
+	var exhausted *messages.PushConflictRetryExhaustedError
+	return errors.As(err, &exhausted)
 }
 
 // thesePushed goes on after a push of exactly what is in a pull's way.
 func (m *sessionMachine) thesePushed(d messages.PushDone) {
 	r := m.current
 	r.result.Sync.Committed = r.result.Sync.Committed || d.Committed
+	if conflicting(d.Err) && !r.abandoned { // the decisions cannot be carried out while the pull has not come, nor it while they have not
+		r.outstanding, m.waiting = nil, nil
+		m.makeRoom(nil)
+		m.proceed()
+		return
+	}
 	if m.recovers(d.Err) || !m.settled(d.Err) {
 		return
 	}
