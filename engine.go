@@ -63,7 +63,8 @@ func (e *Engine) Open(ctx context.Context) error {
 // refused until then.
 //
 // *SourceRecoveryRequiredError, *SourceReplacementDivergedError and *SourceSequenceMismatchError come when the server has lost what
-// it knew of this database: it is attached then, and Rebuild is all it lacks.
+// it knew of this database: it is attached then, and Rebuild is all it lacks. *AttachRequiredError comes when the server has lost
+// the user after it was asked: nothing was replaced, and the next Attach begins anew.
 //
 // Errors: *AttachBindingConflictError, *AttachLocalStateConflictError, *LifecycleUnsupportedError,
 // *ProtocolVersionMismatchError, *TableContractMismatchError, *AuthError, *RetryExhaustedError, *ProtocolError,

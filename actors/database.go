@@ -22,6 +22,7 @@ type database interface {
 	DropLease(ctx context.Context) error
 	LoseLease(ctx context.Context) error
 	RequireReattach(ctx context.Context) error
+	CancelReplace(ctx context.Context) error
 	Detach(ctx context.Context) (local.Detached, error)
 	Uninstall(ctx context.Context) error
 
@@ -85,6 +86,8 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 		return nil, db.LoseLease(ctx)
 	case messages.RequireReattach:
 		return nil, db.RequireReattach(ctx)
+	case messages.CancelReplace:
+		return nil, db.CancelReplace(ctx)
 	case messages.Detach:
 		return db.Detach(ctx)
 	case messages.Uninstall:

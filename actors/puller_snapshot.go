@@ -136,7 +136,7 @@ func (m *pullMachine) snapshotRefused(err error) {
 		m.notReplaceable(err)
 	case "scope_uninitialized", "scope_initializing":
 		if m.state.Operation.Kind == local.RemoteReplace {
-			m.fail(err)
+			m.failAfter(messages.CancelReplace{}, &messages.AttachRequiredError{Operation: VerbAttach.String(), Reason: f.Code})
 			return
 		}
 		m.refusedWith(f.Code, err)

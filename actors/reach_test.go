@@ -68,7 +68,7 @@ var (
 		"ApplyStaged":     {"applied checkpoint=6", "applied collision=6", "applied diverged", "applied foreign", "fails"},
 		"StageBundlePage": {"done", "fails"}, "SetRebuildGate": {"done", "fails", "fails with=busy"}, "BeginStage": {"done", "fails"},
 		"StageSnapshotPage": {"done", "fails"}, "CompleteStage": {"done", "fails"}, "ApplySnapshot": {"restored tables=posts", "restored rotated=fresh", "fails with=collision", "fails"},
-		"RequireReattach": {"done", "fails"}, "SetSourceRecovery": {"done", "fails"},
+		"RequireReattach": {"done", "fails"}, "CancelReplace": {"done", "fails"}, "SetSourceRecovery": {"done", "fails"},
 		"ReserveAnother": {"reserved", "fails"}, "RotateSource": {"rotated", "fails"},
 
 		"pull": {

@@ -254,7 +254,7 @@ func TestABlockBeginsWhenItIsWritten(t *testing.T) {
 var commands = map[messages.Command]string{
 	messages.LoadState{}: "State", messages.AttachSeeding{}: "", messages.AttachEmpty{}: "", messages.BeginRemoteReplace{}: "",
 	messages.AttachKeepingIntents{}: "", messages.PinContract{}: "", messages.ResetScope{}: "", messages.DropLease{}: "", messages.LoseLease{}: "",
-	messages.RequireReattach{}: "", messages.Detach{}: "", messages.Uninstall{}: "", messages.SetRebuildGate{}: "",
+	messages.RequireReattach{}: "", messages.CancelReplace{}: "", messages.Detach{}: "", messages.Uninstall{}: "", messages.SetRebuildGate{}: "",
 	messages.SetSourceRecovery{}: "", messages.ReserveAnother{}: "", messages.RotateSource{}: "", messages.SetUploadBlocked{}: "", messages.Settle{}: "", &messages.Resolve{}: "",
 	&messages.Freeze{}: "", messages.OutboxRows{}: "", messages.MarkCommitted{}: "", &messages.TakeConflict{}: "",
 	messages.RequeueOutbox{}: "", messages.DoubtCommit{}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
@@ -354,6 +354,7 @@ func (d *recordingDB) ResetScope(context.Context, string) error { return d.note(
 func (d *recordingDB) DropLease(context.Context) error          { return d.note("DropLease") }
 func (d *recordingDB) LoseLease(context.Context) error          { return d.note("LoseLease") }
 func (d *recordingDB) RequireReattach(context.Context) error    { return d.note("RequireReattach") }
+func (d *recordingDB) CancelReplace(context.Context) error      { return d.note("CancelReplace") }
 func (d *recordingDB) Detach(context.Context) (local.Detached, error) {
 	return local.Detached{}, d.note("Detach")
 }

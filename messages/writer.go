@@ -73,6 +73,8 @@ type (
 	LoseLease struct{}
 	// RequireReattach records that the server lost or reset the scope; the outbox goes back to dirty.
 	RequireReattach struct{}
+	// CancelReplace calls a remote replace off: the rows that it was to replace stay, and are anonymous.
+	CancelReplace struct{}
 	// Detach answers local.Detached.
 	Detach struct{}
 	// Uninstall removes every _sync_ table and trigger.
@@ -196,6 +198,7 @@ func (ResetScope) command()           {}
 func (DropLease) command()            {}
 func (LoseLease) command()            {}
 func (RequireReattach) command()      {}
+func (CancelReplace) command()        {}
 func (Detach) command()               {}
 func (Uninstall) command()            {}
 func (SetRebuildGate) command()       {}

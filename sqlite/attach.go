@@ -110,6 +110,26 @@ func (db *DB) BeginRemoteReplace(ctx context.Context, userID string, contract wi
 	})
 }
 
+// CancelReplace calls a remote replace off: the server has nothing any more that could take the place of the local rows, which
+// are all there, and anonymous. The next attach asks the server again. It changes nothing when none is pending.
+func (db *DB) CancelReplace(ctx context.Context) error {
+	return db.write(ctx, "call a remote replace off", relaxed, func() error {
+		op, err := db.operation()
+		if err != nil || op.Kind != local.RemoteReplace {
+			return err
+		}
+		return db.cancelReplace()
+	})
+}
+
+// cancelReplace is CancelReplace inside a transaction, where one is pending.
+func (db *DB) cancelReplace() error {
+	if err := db.clearOperation(); err != nil {
+		return err
+	}
+	return db.unbind()
+}
+
 // unbind makes the database anonymous. Rows, intents and the source stay.
 func (db *DB) unbind() error {
 	if err := db.conn.run(`UPDATE _sync_attachment_state SET binding_state = 'anonymous', attached_user_id = '', schema_name = '',

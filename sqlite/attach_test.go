@@ -107,6 +107,11 @@ func TestAttachTransitions(t *testing.T) {
 		wantBinding(t, state(t, db), pending)
 		same(t, "rows", dirty(t, db), []string{`users|{"id":"u"}|INSERT|0|{"id":"u","name":"U"}`})
 		asServer(t, db, `INSERT INTO _sync_snapshot_stage VALUES ('s', 1, 'main', 'users', 'k', 1, '{}')`)
+		must(t, db.CancelReplace(t.Context())) // the server has lost what was to come
+		wantBinding(t, state(t, db), map[string]any{})
+		same(t, "rows", dirty(t, db), []string{`users|{"id":"u"}|INSERT|0|{"id":"u","name":"U"}`})
+		must(t, db.CancelReplace(t.Context()))
+		must(t, db.BeginRemoteReplace(t.Context(), "me", wire.ClassicContract))
 		out, err := db.Detach(t.Context())
 		must(t, err)
 		same(t, "detached", []any{out.Blocked, out.Tables}, []any{false, local.TableSet(nil)})

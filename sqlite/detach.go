@@ -26,10 +26,7 @@ func (db *DB) Detach(ctx context.Context) (local.Detached, error) {
 		out.Pending = st.Pending
 		switch {
 		case st.Operation.Kind == local.RemoteReplace:
-			if err := db.clearOperation(); err != nil {
-				return err
-			}
-			return db.unbind()
+			return db.cancelReplace()
 		case st.Attachment.Binding != local.Attached && !st.KeepIntents:
 			return nil
 		case st.Pending.Any():

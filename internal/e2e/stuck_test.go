@@ -3,9 +3,11 @@ package e2e
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,6 +143,52 @@ func TestRebuildOfADatabaseThatIsToSeed(t *testing.T) {
 	}
 	mustSync(t, e)
 	sameAsServer(t, w, user, e)
+}
+
+// The server forgets a user between the answer to connect and the snapshot that is to replace what is here. There is nothing any
+// more that could take its place: the next Attach asks again, and brings it to the server.
+func TestAttachToAScopeThatIsLostMeanwhile(t *testing.T) {
+	const user = "lost"
+	w := newWorld(t, devserver.Config{InMemory: true})
+	first := openDevice(t, w, user)
+	attach(t.Context(), t, first, user)
+	addCategory(t, first, 1, "theirs")
+	mustSync(t, first)
+
+	path := filepath.Join(t.TempDir(), "second.db")
+	if err := createSchema(path); err != nil {
+		t.Fatal(err)
+	}
+	p := &phone{path: path, answer: func(r *http.Request, _ *http.Response) {
+		if strings.HasSuffix(r.URL.Path, "/connect") {
+			if err := w.server.Forget(user); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	e, err := oversqlite.New(engineConfig(path, w.url, w.token(t, user), p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	if err := e.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	addCategory(t, e, 2, "mine")
+	_, err = e.Attach(t.Context(), user)
+	var again *oversqlite.AttachRequiredError
+	if !errors.As(err, &again) || again.Reason != "scope_uninitialized" {
+		t.Fatal(err)
+	}
+	p.answer = nil
+	if r, err := e.Attach(t.Context(), user); err != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	mustSync(t, e)
+	sameAsServer(t, w, user, e)
+	if names := categories(t, w, user); !slices.Equal(names, []string{"mine"}) {
+		t.Error(names)
+	}
 }
 
 // A push in pieces, and an application that writes faster than pieces leave: what is written during the call waits for
