@@ -80,6 +80,9 @@ func (m *sessionMachine) statusDelayed(s *Status, l lane, p *pace) {
 			s.Reason = "uploads held back: " + p.err.Error()
 		}
 		s.WokenBy = append(s.WokenBy, WakerCommit)
+		if mismatched(&m.state) && !m.cfg.recover {
+			s.WokenBy = append([]Waker{WakerRebuild}, s.WokenBy...)
+		}
 	case p.err != nil:
 		s.Reason = "waiting to repeat " + laneVerbs[l].String() + ": " + p.err.Error()
 	case l == laneAttach:

@@ -154,6 +154,8 @@ func (m *sessionMachine) idleReason() string {
 		return "source recovery pending: the next sync does it"
 	case m.state.Operation.Kind == local.SourceRecovery:
 		return "source recovery pending: call Rebuild"
+	case mismatched(&m.state) && !m.cfg.recover:
+		return "uploads held back: " + m.state.UploadBlocked.Code + ": call Rebuild"
 	case m.state.UploadBlocked != nil:
 		return "uploads held back: " + m.state.UploadBlocked.Code
 	default:
@@ -166,7 +168,7 @@ func (m *sessionMachine) idleWakers() []Waker {
 	switch {
 	case m.user == "":
 		return []Waker{WakerAttach}
-	case m.state.Operation.Kind == local.SourceRecovery && !m.cfg.recover:
+	case (m.state.Operation.Kind == local.SourceRecovery || mismatched(&m.state)) && !m.cfg.recover:
 		return []Waker{WakerRebuild}
 	default:
 		return []Waker{WakerCall, WakerStart}
