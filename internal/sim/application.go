@@ -93,7 +93,13 @@ func (d *device) wrote(tokens map[place]string, here map[place]row) {
 			d.newest[p] = token
 		}
 	}
-	d.mine = d.own(here)
+	mine := d.own(here)
+	for p := range d.aside {
+		if mine[p].text != d.mine[p].text { // written again, which ends the displaced change
+			delete(d.aside, p)
+		}
+	}
+	d.mine = mine
 }
 
 // settleDoubt finds out what became of a transaction whose commit failed on a broken disk: its log may be whole by then, and
@@ -128,6 +134,7 @@ func (d *device) detached() {
 	d.anonymous = true
 	clear(d.newest)
 	clear(d.mine)
+	clear(d.aside)
 }
 
 // quarantine lets the application look at what was set aside, and decide.

@@ -80,18 +80,21 @@ SELECT 3, table_name, key_json ->> 'id', payload FROM _sync_displaced ORDER BY 1
 
 type intents struct {
 	at     map[place]*row  // the newest of those that stand in their rows; nil: a deletion
+	aside  map[place]*row  // what was displaced from its row
 	tokens map[string]bool // of all, superseded and displaced ones too
 }
 
 func (b *books) intents() intents {
-	in := intents{at: map[place]*row{}, tokens: map[string]bool{}}
+	in := intents{at: map[place]*row{}, aside: map[place]*row{}, tokens: map[string]bool{}}
 	b.each(intentsSQL, func(s *sqlite3.Stmt) {
 		kind := s.ColumnInt(0)
 		p := place{s.ColumnText(1), s.ColumnText(2)}
+		at := in.at
+		if kind == 3 {
+			at = in.aside
+		}
 		if s.ColumnType(3) == sqlite3.NULL {
-			if kind < 3 {
-				in.at[p] = nil
-			}
+			at[p] = nil
 			return
 		}
 		_, r, err := tableNamed(p.table).read(s.ColumnRawText(3), false)
@@ -99,9 +102,7 @@ func (b *books) intents() intents {
 			fail("sim", "%s: %v", b.v.d.name, err)
 		}
 		in.tokens[r.token] = true
-		if kind < 3 {
-			in.at[p] = &r
-		}
+		at[p] = &r
 	})
 	return in
 }
@@ -157,26 +158,41 @@ func (v *life) check() {
 		return
 	}
 	d.settleDoubt(here)
-	v.checkMine(here)
+	v.setAside(here, &in)
+	v.agree(here, &in)
+	if !d.mixed {
+		v.checkMine(here, &in)
+	}
 	v.checkNewest(&in)
-	v.checkServer(here, &in)
+	d.held = map[place]bool{}
+	for p := range in.at {
+		d.held[p] = true
+	}
 }
 
 // checkMine compares the rows that nobody else touches with what the application made of them last (S3, S5).
-func (v *life) checkMine(here map[place]row) {
+func (v *life) checkMine(here map[place]row, in *intents) {
 	d := v.d
 	if d.w.plan.wild {
 		return // the server may have refused some of them
+	}
+	if d.user.forgotten {
+		for p, r := range d.own(here) {
+			if _, intent := in.at[p]; !intent {
+				d.mine[p] = r
+			}
+		}
+		for p := range d.mine {
+			if _, intent := in.at[p]; !intent && here[p].text == "" {
+				delete(d.mine, p)
+			}
+		}
 	}
 	for p := range d.givenUp {
 		if !strings.HasPrefix(p.key, d.name+"-") {
 			continue
 		}
-		if r, ok := here[p]; ok {
-			d.mine[p] = r
-		} else {
-			delete(d.mine, p)
-		}
+		d.leave(p, here)
 	}
 	for _, p := range places(d.mine) {
 		r := d.mine[p]
@@ -208,14 +224,15 @@ func (v *life) checkNewest(in *intents) {
 	}
 }
 
-// checkServer compares everything that is no intent with what the server was at the checkpoint (S1, S2, S7).
-func (v *life) checkServer(here map[place]row, in *intents) {
-	d, b, a := v.d, v.books, v.d.user
+// differs compares everything that is no intent with what the server was at the checkpoint (S1, S2, S7), in one of its eras.
+func (v *life) differs(a *era, here map[place]row, in *intents) *finding {
+	d, b := v.d, v.books
 	var checkpoint int64
 	b.each(`SELECT last_bundle_seq_seen FROM _sync_attachment_state`, func(s *sqlite3.Stmt) { checkpoint = s.ColumnInt64(0) })
+	d.checkpoint, d.top = checkpoint, max(d.top, checkpoint)
 	at, known := a.at[checkpoint]
 	if !known {
-		fail("S2", "%s: the checkpoint is %d, the server's last bundle %d", d.name, checkpoint, a.last)
+		return found("S2", "%s: the checkpoint is %d, the server's last bundle %d", d.name, checkpoint, d.user.last)
 	}
 	type state struct {
 		version int64
@@ -225,9 +242,16 @@ func (v *life) checkServer(here map[place]row, in *intents) {
 	b.each(`SELECT table_name, key_json ->> 'id', row_version, deleted FROM _sync_row_state`, func(s *sqlite3.Stmt) {
 		states[place{s.ColumnText(0), s.ColumnText(1)}] = state{s.ColumnInt64(2), s.ColumnBool(3)}
 	})
-	look := func(p place) {
+	if a == d.era { // its own pushes can be ahead of the checkpoint
+		for p, k := range states {
+			if k.version > d.top && a.made(p, k.version, k.deleted) && (a == d.user.era || !d.user.era.made(p, k.version, k.deleted)) {
+				d.top = k.version
+			}
+		}
+	}
+	look := func(p place) *finding {
 		if _, intent := in.at[p]; intent {
-			return
+			return nil
 		}
 		got, isHere := here[p]
 		k := states[p]
@@ -235,7 +259,7 @@ func (v *life) checkServer(here map[place]row, in *intents) {
 		switch {
 		case k.version > checkpoint && k.deleted:
 			if a.at[k.version] == nil {
-				fail("S6", "%s: %s is noted as deleted at %d, which the server never had", d.name, p, k.version)
+				return found("S6", "%s: %s is noted as deleted at %d, which the server never had", d.name, p, k.version)
 			}
 			_, there = a.at[k.version][p]
 		case k.version > checkpoint:
@@ -247,30 +271,29 @@ func (v *life) checkServer(here map[place]row, in *intents) {
 		case !isHere && k.version == 0 && d.accepted[p] > checkpoint:
 			// The server's row was accepted, and lacks one that comes later: it comes with that.
 		case isHere != there:
-			fail("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.text, want.version)
+			return found("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.text, want.version)
 		case isHere && got.text != want.text:
-			fail("S1", "%s: %s at version %d is %s; at bundle %d the server had %s at %d", d.name, p, k.version, got.text, checkpoint, want.text, want.version)
+			return found("S1", "%s: %s at version %d is %s; at bundle %d the server had %s at %d", d.name, p, k.version, got.text, checkpoint, want.text, want.version)
 		case isHere && (k.version != want.version || k.deleted):
-			fail("S6", "%s: %s is noted at version %d (deleted %v), the server had %d", d.name, p, k.version, k.deleted, want.version)
+			return found("S6", "%s: %s is noted at version %d (deleted %v), the server had %d", d.name, p, k.version, k.deleted, want.version)
 		case !isHere && k.version > 0 && !k.deleted:
-			fail("S6", "%s: %s is not here, and noted as live at %d", d.name, p, k.version)
+			return found("S6", "%s: %s is not here, and noted as live at %d", d.name, p, k.version)
 		}
+		return nil
 	}
-	for _, p := range places(at) {
-		look(p)
-	}
-	for _, p := range places(here) {
-		if _, seen := at[p]; !seen {
-			look(p)
-		}
-	}
-	for _, p := range places(states) {
-		if _, seen := at[p]; !seen {
-			if _, seen := here[p]; !seen {
-				look(p)
+	seen := map[place]bool{}
+	for _, of := range [][]place{places(at), places(here), places(states)} {
+		for _, p := range of {
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			if f := look(p); f != nil {
+				return f
 			}
 		}
 	}
+	return nil
 }
 
 // resolve is the application's resolver. It runs while its worker waits for it.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"time"
 
@@ -46,21 +45,28 @@ type device struct {
 	// accepted has the version of the server's at which a conflict about a row was decided in its favour.
 	accepted map[place]int64
 	// doubt is what a transaction wrote of which only the file knows whether it was committed; nil: there is none.
-	doubt     map[place]string
-	anonymous bool   // what is written now belongs to nobody
-	excused   string // why it may meet its own rows as if they were another's
-	busy      *sql.Tx
-	paused    bool
-	closing   bool
+	doubt      map[place]string
+	anonymous  bool   // what is written now belongs to nobody
+	excused    string // why it may meet its own rows as if they were another's
+	era        *era   // of the server's that its file is of
+	checkpoint int64
+	top        int64          // the highest checkpoint that it has had in that
+	former     *era           // that it was of before; nil: none to fall back to
+	formerTop  int64          // its top in that
+	mixed      bool           // its file has something of another one as well
+	overtaken  bool           // and it cannot know
+	held       map[place]bool // what was pending when it was last looked at
+	aside      map[place]row  // of mine, as they were displaced after the server was put back; empty: a deletion
+	busy       *sql.Tx
+	paused     bool
+	closing    bool
 }
 
-func newDevice(w *world, i int) *device {
+// newDevice makes a device that has no file yet.
+func newDevice(w *world, i int, user *account) *device {
 	d := &device{
-		w: w, name: fmt.Sprintf("d%d", i), user: w.server.accounts[0], r: rand.New(rand.NewPCG(w.seed, uint64(10+i))), //nolint:gosec // chance is to be the same each time
-		newest: map[place]string{}, mine: map[place]row{}, givenUp: map[place]string{}, accepted: map[place]int64{}, anonymous: true,
-	}
-	if i >= w.plan.devices {
-		d.user = w.server.accounts[1+i-w.plan.devices]
+		w: w, name: fmt.Sprintf("d%d", i), user: user, era: user.era, r: rand.New(rand.NewPCG(w.seed, uint64(10+i))), //nolint:gosec // chance is to be the same each time
+		newest: map[place]string{}, mine: map[place]row{}, givenUp: map[place]string{}, accepted: map[place]int64{}, aside: map[place]row{}, anonymous: true,
 	}
 	d.decides = pick(d.r, "server", "client", "merge")
 	d.recovers, d.isolates, d.auto = d.r.IntN(2) == 0, d.r.IntN(2) == 0, d.r.IntN(2) == 0
@@ -73,9 +79,6 @@ func newDevice(w *world, i int) *device {
 		d.poll = seldom
 	}
 	d.path = w.path(d.nextFile())
-	if err := os.WriteFile(d.path, emptyFile(), 0o600); err != nil {
-		fail("sim", "%v", err)
-	}
 	return d
 }
 

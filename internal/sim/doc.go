@@ -29,5 +29,16 @@
 // what is written anywhere is in moments on every device that syncs by itself: with a stream of changes without a poll,
 // of which such a device may have none in two hours.
 //
+// # Servers that go back, files that are copied
+//
+// Three stories are not about requests. A user is restored from a backup, or forgotten, once in a history; and the file of a
+// device with nothing pending is copied, and both go on. A user who was put back has another era from then on: what was
+// pushed or pulled in the one before is lost, which is said to be so, and a device's file is of one era, of what both have in
+// common, or, if the device was beyond that, of both until it has noticed. S1, S2 and S6 hold for the era; S3 for what is
+// pending when a device goes over: it stays as it is, or, when what it needs is lost, as a parent that only the server had, it is
+// displaced as it is (03 3.3) and stays listed. A device that a restored server has come as far as again cannot notice: its
+// application calls Rebuild. Of a copied file nobody can tell whose push was whose; so its devices may meet their own rows as
+// others', and that one change is pushed twice is not looked for.
+//
 // L4 and L5 are about many users at once and are not simulated; S8 is checked as far as a detached device is attached again.
 package sim

@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/oversqlite/oversqlite/local"
+)
 
 // promptly is how long what is written on one device may take to another one, where nothing is wrong and a stream tells.
 const promptly = 5 * time.Second
@@ -30,8 +34,9 @@ func (w *world) echo() {
 			}
 		}
 		w.expect(autos, within, "what was written elsewhere is not here", func(d *device) bool {
-			// That the source of a quiet device was retired shows by its next push.
-			return !d.pendingNow() || d.excused != "" && d.life.engine.Status().SourceRecovery != ""
+			// That the source of a quiet device was retired, or is that of a copy as well, shows by its next push.
+			status := d.life.engine.Status()
+			return !d.pendingNow() || d.excused != "" && (status.SourceRecovery != "" || status.UploadBlocked != nil && status.UploadBlocked.Code == local.BlockedBySequence)
 		})
 	}
 	for _, a := range w.server.accounts {

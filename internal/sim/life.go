@@ -208,6 +208,9 @@ func (v *life) die(power bool) {
 		fail("sim", "%v", err)
 	}
 	d.path = next
+	if power {
+		d.fallBack()
+	}
 	v.dying = true
 	for _, e := range v.mail {
 		v.w.loop.drop(e)

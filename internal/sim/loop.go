@@ -216,8 +216,10 @@ type finding struct {
 	text string
 }
 
-func fail(rule, format string, args ...any) {
-	panic(&finding{rule: rule, text: fmt.Sprintf(format, args...)})
+func fail(rule, format string, args ...any) { panic(found(rule, format, args...)) }
+
+func found(rule, format string, args ...any) *finding {
+	return &finding{rule: rule, text: fmt.Sprintf(format, args...)}
 }
 
 // caught turns what a run panicked with into a finding.

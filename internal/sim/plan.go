@@ -47,10 +47,13 @@ const (
 	Detach                      // devices detach, and attach again
 	Pause                       // uploads and downloads are paused
 	Stream                      // streams of changes break, fall silent, are refused
+	Restore                     // the server is restored from a backup
+	Forget                      // the server forgets a user
+	Copy                        // files of devices are copied, and both go on
 	lastFault
 )
 
-var faultNames = []string{"loss", "status", "garbage", "partition", "restart", "prune", "retire", "kill", "power", "disk", "busy", "clock", "leave", "detach", "pause", "stream"}
+var faultNames = []string{"loss", "status", "garbage", "partition", "restart", "prune", "retire", "kill", "power", "disk", "busy", "clock", "leave", "detach", "pause", "stream", "restore", "forget", "copy"}
 
 // AllFaults is every kind of fault.
 const AllFaults = lastFault - 1

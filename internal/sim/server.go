@@ -32,11 +32,15 @@ type account struct {
 	name  string
 	token string // with which his devices authenticate
 
-	last    int64                        // bundle seq
-	history map[version]row              // every row as it ever was
-	at      map[int64]map[place]standing // all rows at each bundle
-	given   map[string]map[place][]int64 // by token: the versions that had it
-	writes  int                          // of other programs on the server
+	*era
+	eras   int                          // that are over
+	last   int64                        // bundle seq
+	given  map[string]map[place][]int64 // by token: the versions that had it, in any era
+	writes int                          // of other programs on the server
+
+	forgotten bool // what one device deletes, another one may bring back: the server knows nothing of it
+	backup    []byte
+	backedUp  int64 // the last bundle in it
 }
 
 // server is the development server's core, and what it was.
@@ -64,7 +68,7 @@ func newServer(w *world) (*server, error) {
 		return nil, err
 	}
 	for i := range w.plan.users {
-		a := &account{name: fmt.Sprintf("u%d", i), history: map[version]row{}, at: map[int64]map[place]standing{0: {}}, given: map[string]map[place][]int64{}}
+		a := &account{name: fmt.Sprintf("u%d", i), era: newEra(), given: map[string]map[place][]int64{}}
 		if a.token, err = s.dev.IssueToken(a.name); err != nil {
 			return nil, err
 		}
@@ -130,6 +134,7 @@ func (s *server) observe(a *account) {
 	a.at[a.last] = now
 	s.w.trace.note("server: %s is at bundle %d, %d rows", a.name, a.last, len(now))
 	s.tell(a)
+	s.overtake(a)
 }
 
 // twice looks for a row that was written again with nothing in it changed: no application does that, so somebody has pushed

@@ -63,15 +63,18 @@ func (w *world) together(end time.Time) {
 // settled reports whether every device has nothing left to do.
 func (w *world) settled() bool {
 	for _, d := range w.devices {
-		if d.life == nil || !d.opened || !d.attached() || d.life.books == nil || len(d.life.calls) > 0 || d.pendingNow() {
+		if d.life == nil || !d.opened || !d.attached() || d.life.books == nil || len(d.life.calls) > 0 || d.overtaken || d.pendingNow() {
 			return false
 		}
 	}
 	return true
 }
 
-const pendingSQL = `SELECT ((SELECT count(*) FROM _sync_dirty_rows) + (SELECT count(*) FROM _sync_outbox_rows) + (SELECT count(*) FROM _sync_quarantine)
-  + (SELECT count(*) FROM _sync_displaced) + (SELECT state <> 'none' FROM _sync_outbox_bundle) + (SELECT rebuild_required FROM _sync_attachment_state))
+// settledSQL counts what the server does not have, or what is to be done about that.
+const settledSQL = `SELECT ((SELECT count(*) FROM _sync_dirty_rows) + (SELECT count(*) FROM _sync_outbox_rows) + (SELECT count(*) FROM _sync_quarantine)
+  + (SELECT count(*) FROM _sync_displaced) + (SELECT state <> 'none' FROM _sync_outbox_bundle) + (SELECT rebuild_required FROM _sync_attachment_state))`
+
+const pendingSQL = settledSQL + `
   || ' ' || (SELECT last_bundle_seq_seen FROM _sync_attachment_state)`
 
 // pendingNow reports whether the device has something that the server does not have, or the reverse.
@@ -89,7 +92,7 @@ func (w *world) unsettled() {
 			fail("L1", "%s: is not attached: %+v", d.name, d.life.engine.Status())
 		case len(d.life.calls) > 0:
 			fail("L3", "%s: %s has not been answered for %v: %+v", d.name, d.life.calls[0].verb, w.loop.now.Sub(d.life.calls[0].began), d.life.engine.Status())
-		case d.pendingNow():
+		case d.pendingNow() || d.overtaken:
 			fail("L1", "%s: after %v without a fault, pending and checkpoint are %s, the server's last bundle is %d: %+v",
 				d.name, settleWithin, d.life.books.text(pendingSQL), d.user.last, d.life.engine.Status())
 		}
@@ -122,7 +125,11 @@ func (d *device) steady(gathering, rounds int) {
 	case w.settled():
 		return
 	}
-	v.ask(actors.VerbSync, func(_ actors.Result, err error) {
+	verb := actors.VerbSync
+	if d.overtaken { // as whoever restores a server has to tell
+		verb = actors.VerbRebuild
+	}
+	v.ask(verb, func(_ actors.Result, err error) {
 		d.heed(v, err, rounds)
 		again()
 	})
@@ -139,6 +146,8 @@ func (d *device) watchOver(v *life, gathering, rounds int) {
 		v.ask(actors.VerbRebuild, func(_ actors.Result, err error) { d.heed(v, err, rounds) })
 	case slices.Equal(s.WokenBy, []actors.Waker{actors.WakerAttach, actors.WakerStart}): // detached on purpose, it rests
 		d.background(v)
+	case d.overtaken && rounds%6 == 1:
+		v.ask(actors.VerbRebuild, func(_ actors.Result, err error) { d.heed(v, err, rounds) })
 	default:
 		d.resumeIfTold(v)
 	}

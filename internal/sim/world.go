@@ -128,7 +128,12 @@ func (w *world) play() (f *finding) {
 	}
 	w.trace.note("seed %d: %s", w.seed, w.plan.faults)
 	for i := range w.plan.devices + w.plan.users - 1 {
-		w.devices = append(w.devices, newDevice(w, i))
+		user := w.server.accounts[max(0, 1+i-w.plan.devices)]
+		d := newDevice(w, i, user)
+		if err := os.WriteFile(d.path, emptyFile(), 0o600); err != nil {
+			fail("sim", "%v", err)
+		}
+		w.devices = append(w.devices, d)
 	}
 	for _, d := range w.devices {
 		w.loop.after(w.loop.between(0, 3*time.Second), nil, d.start)
@@ -211,6 +216,21 @@ func (w *world) schedule() {
 	now(3*time.Second, 12*time.Second, func() {
 		if w.fault(Retire, 0.4) {
 			pick(w.loop.r, w.devices...).retire()
+		}
+	})
+	now(3*time.Second, 8*time.Second, func() {
+		if w.fault(Restore, 0.3) {
+			w.server.goBack(pick(w.loop.r, w.server.accounts...))
+		}
+	})
+	now(3*time.Second, 12*time.Second, func() {
+		if w.fault(Forget, 0.2) {
+			w.server.forget(pick(w.loop.r, w.server.accounts...))
+		}
+	})
+	now(time.Second, 4*time.Second, func() {
+		if d := pick(w.loop.r, w.devices...); d.rests() && w.fault(Copy, 0.3) {
+			d.copied()
 		}
 	})
 }
