@@ -9,6 +9,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/actors"
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
 )
@@ -17,38 +18,25 @@ import (
 
 // write lets the application write, in one transaction.
 func (d *device) write(v *life) {
-	d.transact(v, "writes", func(w *writer) error {
-		for range 1 + d.r.IntN(3) {
-			err := error(nil)
-			if d.r.IntN(2) == 0 {
-				err = w.shared()
-			} else {
-				err = w.private()
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	d.transact(v, "writes", (*writer).ByDevice)
 }
 
 // repair changes what the server refuses, if there is any: a commit that changes nothing would wake whom nothing else wakes.
 func (d *device) repair(v *life) {
-	if v.books == nil || v.books.text(`SELECT count(*) FROM items WHERE qty = `+itoa(poison)) == "0" {
+	if v.books == nil || v.books.text(`SELECT count(*) FROM items WHERE qty = `+itoa(workload.Poison)) == "0" {
 		return
 	}
 	d.transact(v, "repairs", func(w *writer) error {
-		ids, err := w.ids(`SELECT id FROM items WHERE qty = ? ORDER BY id`, poison)
+		ids, err := w.IDs(`SELECT id FROM items WHERE qty = ? ORDER BY id`, workload.Poison)
 		if err != nil {
 			return err
 		}
 		for _, id := range ids {
-			token := w.token()
+			token := w.Token()
 			if strings.HasPrefix(id, "s-") {
-				w.note("items", id, token)
+				w.Note("items", id, token)
 			}
-			if err := w.do(`UPDATE items SET qty = 1, name = ? WHERE id = ?`, token, id); err != nil {
+			if err := w.Do(`UPDATE items SET qty = 1, name = ? WHERE id = ?`, token, id); err != nil {
 				return err
 			}
 		}
@@ -64,7 +52,7 @@ func (d *device) transact(v *life, what string, fn func(*writer) error) {
 	wrote := map[place]string{}
 	d.writes++
 	err := v.engine.Write(context.Background(), func(tx *sql.Tx) error {
-		return fn(&writer{tx: tx, r: d.r, who: d.name, n: d.writes * 1000, wrote: wrote, wild: d.w.plan.wild})
+		return fn(&writer{Tx: tx, R: d.r, Who: d.name, N: d.writes * 1000, Wrote: wrote, Wild: d.w.plan.wild})
 	})
 	d.w.trace.note("%s: %s: %v", d.name, what, err)
 	if err != nil {
@@ -95,7 +83,7 @@ func (d *device) wrote(tokens map[place]string, here map[place]row) {
 	}
 	mine := d.own(here)
 	for p := range d.aside {
-		if mine[p].text != d.mine[p].text { // written again, which ends the displaced change
+		if mine[p].Text != d.mine[p].Text { // written again, which ends the displaced change
 			delete(d.aside, p)
 		}
 	}
@@ -109,7 +97,7 @@ func (d *device) settleDoubt(here map[place]row) {
 		return
 	}
 	for p, token := range d.doubt {
-		if here[p].token != token {
+		if here[p].Token != token {
 			return
 		}
 	}
@@ -122,7 +110,7 @@ func (d *device) settleDoubt(here map[place]row) {
 func (d *device) own(rows map[place]row) map[place]row {
 	out := map[place]row{}
 	for p, r := range rows {
-		if strings.HasPrefix(p.key, d.name+"-") {
+		if p.Of(d.name) {
 			out[p] = r
 		}
 	}
@@ -161,16 +149,16 @@ func (d *device) discard(v *life, aside ...local.SetAside) {
 	var ids []int64
 	for _, s := range aside {
 		ids = append(ids, s.ID)
-		p := place{table: s.Table}
+		p := place{Table: s.Table}
 		token := ""
 		if s.Local != nil {
-			at, r, err := tableNamed(s.Table).read(s.Local, false)
+			at, r, err := tableNamed(s.Table).Read(s.Local, false)
 			if err != nil {
 				fail("sim", "%s: %v", d.name, err)
 			}
-			p, token = at, r.token
+			p, token = at, r.Token
 		} else {
-			p.key = keyOf(s.KeyJSON)
+			p.Key = keyOf(s.KeyJSON)
 		}
 		d.givenUp[p] = token
 	}

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
 	"github.com/oversqlite/oversqlite/sqlite"
@@ -24,9 +24,9 @@ func openBooks(v *life) *books {
 	if v.books != nil {
 		return v.books
 	}
-	cfg := sqlite.Config{Path: v.path, Schema: schema}
+	cfg := sqlite.Config{Path: v.path, Schema: workload.Schema}
 	for i := range tables {
-		cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: tables[i].name, Key: "id"})
+		cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: tables[i].Name, Key: "id"})
 	}
 	file, err := sqlite.OpenVerifier(cfg)
 	if err != nil {
@@ -60,8 +60,8 @@ func (b *books) text(q string) (text string) {
 // rows reads the business rows.
 func (b *books) rows() map[place]row {
 	out := map[place]row{}
-	b.each(rowsSQL, func(s *sqlite3.Stmt) {
-		p, r, err := tableNamed(s.ColumnText(0)).read(s.ColumnRawText(1), false)
+	b.each(workload.RowsSQL, func(s *sqlite3.Stmt) {
+		p, r, err := tableNamed(s.ColumnText(0)).Read(s.ColumnRawText(1), false)
 		if err != nil {
 			fail("sim", "%s: %v", b.v.d.name, err)
 		}
@@ -88,7 +88,7 @@ func (b *books) intents() intents {
 	in := intents{at: map[place]*row{}, aside: map[place]*row{}, tokens: map[string]bool{}}
 	b.each(intentsSQL, func(s *sqlite3.Stmt) {
 		kind := s.ColumnInt(0)
-		p := place{s.ColumnText(1), s.ColumnText(2)}
+		p := workload.At(s.ColumnText(1), s.ColumnText(2))
 		at := in.at
 		if kind == 3 {
 			at = in.aside
@@ -97,11 +97,11 @@ func (b *books) intents() intents {
 			at[p] = nil
 			return
 		}
-		_, r, err := tableNamed(p.table).read(s.ColumnRawText(3), false)
+		_, r, err := tableNamed(p.Table).Read(s.ColumnRawText(3), false)
 		if err != nil {
 			fail("sim", "%s: %v", b.v.d.name, err)
 		}
-		in.tokens[r.token] = true
+		in.tokens[r.Token] = true
 		at[p] = &r
 	})
 	return in
@@ -139,16 +139,16 @@ func (v *life) check() {
 		fail("02 2.1", "%s: %v", d.name, err)
 	}
 	here, in := b.rows(), b.intents()
-	if err := dangling(here); err != nil {
+	if err := workload.Dangling(here); err != nil {
 		fail("S1", "%s: %v", d.name, err)
 	}
 	for _, p := range places(in.at) {
 		r := in.at[p]
 		switch got, ok := here[p]; {
 		case r == nil && ok:
-			fail("S5", "%s: %s is to be deleted, and is here: %s", d.name, p, got.text)
-		case r != nil && got.text != r.text:
-			fail("S5", "%s: %s: the intent is %s, the row is %s", d.name, p, r.text, got.text)
+			fail("S5", "%s: %s is to be deleted, and is here: %s", d.name, p, got.Text)
+		case r != nil && got.Text != r.Text:
+			fail("S5", "%s: %s: the intent is %s, the row is %s", d.name, p, r.Text, got.Text)
 		}
 	}
 	if d.anonymous {
@@ -183,26 +183,26 @@ func (v *life) checkMine(here map[place]row, in *intents) {
 			}
 		}
 		for p := range d.mine {
-			if _, intent := in.at[p]; !intent && here[p].text == "" {
+			if _, intent := in.at[p]; !intent && here[p].Text == "" {
 				delete(d.mine, p)
 			}
 		}
 	}
 	for p := range d.givenUp {
-		if !strings.HasPrefix(p.key, d.name+"-") {
+		if !p.Of(d.name) {
 			continue
 		}
 		d.leave(p, here)
 	}
 	for _, p := range places(d.mine) {
 		r := d.mine[p]
-		if got := here[p]; got.text != r.text {
-			fail("S3", "%s: %s was left as %s, and is %s", d.name, p, r.text, got.text)
+		if got := here[p]; got.Text != r.Text {
+			fail("S3", "%s: %s was left as %s, and is %s", d.name, p, r.Text, got.Text)
 		}
 	}
 	for _, p := range places(here) {
-		if _, ok := d.mine[p]; !ok && strings.HasPrefix(p.key, d.name+"-") {
-			fail("S3", "%s: %s was not left here, and is: %s", d.name, p, here[p].text)
+		if _, ok := d.mine[p]; !ok && p.Of(d.name) {
+			fail("S3", "%s: %s was not left here, and is: %s", d.name, p, here[p].Text)
 		}
 	}
 }
@@ -240,7 +240,7 @@ func (v *life) differs(a *era, here map[place]row, in *intents) *finding {
 	}
 	states := map[place]state{}
 	b.each(`SELECT table_name, key_json ->> 'id', row_version, deleted FROM _sync_row_state`, func(s *sqlite3.Stmt) {
-		states[place{s.ColumnText(0), s.ColumnText(1)}] = state{s.ColumnInt64(2), s.ColumnBool(3)}
+		states[workload.At(s.ColumnText(0), s.ColumnText(1))] = state{s.ColumnInt64(2), s.ColumnBool(3)}
 	})
 	if a == d.era { // its own pushes can be ahead of the checkpoint
 		for p, k := range states {
@@ -271,9 +271,9 @@ func (v *life) differs(a *era, here map[place]row, in *intents) *finding {
 		case !isHere && k.version == 0 && d.accepted[p] > checkpoint:
 			// The server's row was accepted, and lacks one that comes later: it comes with that.
 		case isHere != there:
-			return found("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.text, want.version)
-		case isHere && got.text != want.text:
-			return found("S1", "%s: %s at version %d is %s; at bundle %d the server had %s at %d", d.name, p, k.version, got.text, checkpoint, want.text, want.version)
+			return found("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.Text, want.version)
+		case isHere && got.Text != want.Text:
+			return found("S1", "%s: %s at version %d is %s; at bundle %d the server had %s at %d", d.name, p, k.version, got.Text, checkpoint, want.Text, want.version)
 		case isHere && (k.version != want.version || k.deleted):
 			return found("S6", "%s: %s is noted at version %d (deleted %v), the server had %d", d.name, p, k.version, k.deleted, want.version)
 		case !isHere && k.version > 0 && !k.deleted:
@@ -298,8 +298,8 @@ func (v *life) differs(a *era, here map[place]row, in *intents) *finding {
 
 // resolve is the application's resolver. It runs while its worker waits for it.
 func (d *device) resolve(_ context.Context, c local.Conflict) (local.Resolution, error) {
-	p := place{c.Table, keyOf(c.KeyJSON)}
-	private := strings.HasPrefix(p.key, d.name+"-")
+	p := workload.At(c.Table, keyOf(c.KeyJSON))
+	private := p.Of(d.name)
 	if private && d.excused == "" && !d.w.plan.wild {
 		d.w.report("S3", "%s: a conflict about %s, which nobody else touches: %s of %s on %d, server %s at %d", d.name, p, c.LocalOp, c.LocalWire, c.Base, c.ServerWire, c.ServerVersion)
 	}
@@ -323,7 +323,7 @@ func (d *device) resolve(_ context.Context, c local.Conflict) (local.Resolution,
 		d.accepted[p] = c.ServerVersion
 	}
 	if answer.Kind != local.KeepLocal && c.Local != nil {
-		if _, r, err := tableNamed(c.Table).read(c.Local, false); err == nil && d.newest[p] == r.token {
+		if _, r, err := tableNamed(c.Table).Read(c.Local, false); err == nil && d.newest[p] == r.Token {
 			delete(d.newest, p)
 		}
 	}

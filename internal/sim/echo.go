@@ -45,8 +45,8 @@ func (w *world) echo() {
 	shows()
 	for _, d := range autos {
 		d.transact(d.life, "writes, and waits", func(w *writer) error {
-			w.wild = false
-			return w.private()
+			w.Wild = false
+			return w.Private()
 		})
 		shows()
 	}

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"github.com/oversqlite/oversqlite/internal/workload"
 )
 
 // emptyFile is the file of an application that has not written anything yet.
@@ -20,7 +22,7 @@ var emptyFile = sync.OnceValue(func() []byte {
 	}
 	c, err := sqlite3.Open(f.Name())
 	if err == nil {
-		err = c.Exec(`PRAGMA page_size = 1024; VACUUM;` + clientSchema)
+		err = c.Exec(`PRAGMA page_size = 1024; VACUUM;` + workload.ClientSchema)
 	}
 	if err == nil {
 		err = c.Close()

@@ -18,6 +18,7 @@ import (
 	"github.com/oversqlite/oversqlite/actors"
 	"github.com/oversqlite/oversqlite/internal/disk"
 	"github.com/oversqlite/oversqlite/internal/failpoint"
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/sqlite"
 	"github.com/oversqlite/oversqlite/transport"
 )
@@ -68,7 +69,7 @@ func (d *device) begin() *life {
 	}
 	o := actors.Options{
 		Database: sqlite.Config{
-			Path: v.path, Schema: schema, BusyTimeout: time.Nanosecond, RestAfter: -1, NewID: w.newID, Now: d.now,
+			Path: v.path, Schema: workload.Schema, BusyTimeout: time.Nanosecond, RestAfter: -1, NewID: w.newID, Now: d.now,
 		},
 		Client: client, ServerURL: "http://sim.test", AutoRecover: d.recovers, Isolate: d.isolates,
 		Retry:  actors.RetryConfig{Initial: 200 * time.Millisecond, Max: 8 * time.Second, Multiplier: 2, Jitter: 0.3, MaxElapsed: 40 * time.Second},
@@ -77,7 +78,7 @@ func (d *device) begin() *life {
 		World: actors.World{Now: func() time.Time { return w.loop.now }, AfterFunc: v.afterFunc, Chance: w.loop.r.Float64, Dispatcher: v},
 	}
 	for i := range tables {
-		o.Database.Tables = append(o.Database.Tables, sqlite.TableConfig{Name: tables[i].name, Key: "id"})
+		o.Database.Tables = append(o.Database.Tables, sqlite.TableConfig{Name: tables[i].Name, Key: "id"})
 	}
 	v.engine = actors.NewEngine(o)
 	w.lives = append(w.lives, v)

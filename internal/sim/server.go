@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/workload"
 )
 
 // version names a row as it was on the server at some time.
@@ -56,12 +57,12 @@ type server struct {
 func newServer(w *world) (*server, error) {
 	s := &server{w: w, r: rand.New(rand.NewPCG(w.seed, 2))} //nolint:gosec // chance is to be the same each time
 	cfg := devserver.Config{
-		InMemory: true, Schema: serverSchema, Contract: w.plan.contract, LeaseTTL: leaseTTL, PushSessionTTL: sessionTTL, SnapshotSessionTTL: sessionTTL,
+		InMemory: true, Schema: workload.ServerSchema, Contract: w.plan.contract, LeaseTTL: leaseTTL, PushSessionTTL: sessionTTL, SnapshotSessionTTL: sessionTTL,
 		Now: func() time.Time { return w.loop.now }, NewID: w.newID, TokenTTL: 10000 * time.Hour, IdleTimeout: 10000 * time.Hour,
 		Secret: []byte("simulated"), DisableWatch: !w.plan.streams, HeartbeatInterval: 10000 * time.Hour,
 	}
 	for i := range tables {
-		cfg.Tables = append(cfg.Tables, devserver.Table{Schema: schema, Name: tables[i].name, Key: "id"})
+		cfg.Tables = append(cfg.Tables, devserver.Table{Schema: workload.Schema, Name: tables[i].Name, Key: "id"})
 	}
 	var err error
 	if s.dev, err = devserver.New(cfg); err != nil {
@@ -93,42 +94,39 @@ func (s *server) observe(a *account) {
 	now := map[place]standing{}
 	for i := range tables {
 		t := &tables[i]
-		versions, err := s.dev.LiveVersions(context.Background(), a.name, t.name)
+		versions, err := s.dev.LiveVersions(context.Background(), a.name, t.Name)
 		if err != nil {
 			fail("sim", "the server: %v", err)
 		}
-		rows, err := s.dev.Rows(context.Background(), a.name, t.name)
+		rows, err := s.dev.Rows(context.Background(), a.name, t.Name)
 		if err != nil {
 			fail("sim", "the server: %v", err)
 		}
 		byKey := make(map[string]int64, len(versions))
 		for key, v := range versions {
-			if t.columns[0].kind == 'k' {
-				key, _ = spelled('k', key, true)
-			}
-			byKey[key] = v
+			byKey[t.Key(key)] = v
 		}
 		for _, payload := range rows {
-			p, r, err := t.read(payload, true)
+			p, r, err := t.Read(payload, true)
 			if err != nil {
 				fail("sim", "the server: %v", err)
 			}
-			v := byKey[p.key]
+			v := byKey[p.Key]
 			now[p] = standing{r, v}
 			at := version{p, v}
-			if old, known := a.history[at]; known && old.text != r.text {
-				fail("sim", "the server changed %s without a new version: %s, then %s", p, old.text, r.text)
+			if old, known := a.history[at]; known && old.Text != r.Text {
+				fail("sim", "the server changed %s without a new version: %s, then %s", p, old.Text, r.Text)
 			} else if !known {
 				a.history[at] = r
-				if a.given[r.token] == nil {
-					a.given[r.token] = map[place][]int64{}
+				if a.given[r.Token] == nil {
+					a.given[r.Token] = map[place][]int64{}
 				}
-				a.given[r.token][p] = append(a.given[r.token][p], v)
+				a.given[r.Token][p] = append(a.given[r.Token][p], v)
 			}
 		}
 	}
 	s.twice(a, now)
-	if err := dangling(now); err != nil {
+	if err := workload.Dangling(now); err != nil {
 		fail("sim", "the server: %v", err)
 	}
 	a.at[a.last] = now
@@ -147,8 +145,8 @@ func (s *server) twice(a *account, now map[place]standing) {
 	}
 	before := a.at[a.last-1]
 	for _, p := range places(now) {
-		if old, was := before[p]; was && old.version < now[p].version && old.text == now[p].text && !strings.HasPrefix(p.key, "v-") {
-			s.w.report("S4", "%s was written twice, at %d and at %d: %s", p, old.version, now[p].version, old.text)
+		if old, was := before[p]; was && old.version < now[p].version && old.Text == now[p].Text && !strings.HasPrefix(p.Key, "v-") {
+			s.w.report("S4", "%s was written twice, at %d and at %d: %s", p, old.version, now[p].version, old.Text)
 		}
 	}
 }
@@ -160,19 +158,8 @@ func (a *account) had(token string) bool { return len(a.given[token]) > 0 }
 func (s *server) write(a *account) {
 	a.writes++
 	err := s.dev.ExecWrite(context.Background(), a.name, "web", func(tx *sql.Tx) error {
-		w := writer{tx: tx, r: s.r, who: a.name + "-web", n: a.writes * 1000, wild: s.w.plan.wild}
-		for range 1 + s.r.IntN(3) {
-			if s.r.IntN(3) == 0 {
-				if err := w.swap(); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := w.shared(); err != nil {
-				return err
-			}
-		}
-		return nil
+		w := writer{Tx: tx, R: s.r, Who: a.name + "-web", N: a.writes * 1000, Wild: s.w.plan.wild}
+		return w.ByServer()
 	})
 	s.w.trace.note("server: a program writes for %s: %v", a.name, err)
 	if err != nil && err != devserver.ErrScopeInitializing && !constraint(err) { //nolint:errorlint // it comes as it is

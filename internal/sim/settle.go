@@ -8,6 +8,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/oversqlite/oversqlite/actors"
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/local"
 	"github.com/oversqlite/oversqlite/messages"
 )
@@ -257,10 +258,10 @@ func (d *device) yieldTo(v *life) {
 		return
 	}
 	d.transact(v, "gives up what is refused", func(w *writer) error {
-		if err := w.do(`UPDATE slots SET code = code || ? WHERE substr(code, 1, 5) = 'code-'`, "-"+d.name+itoa(int64(d.writes))); err != nil {
+		if err := w.Do(`UPDATE slots SET code = code || ? WHERE substr(code, 1, 5) = 'code-'`, "-"+d.name+itoa(int64(d.writes))); err != nil {
 			return err
 		}
-		return w.do(`INSERT INTO owners (id, name) SELECT DISTINCT owner_id, ? || owner_id FROM items WHERE owner_id NOT IN (SELECT id FROM owners)`, w.token())
+		return w.Do(`INSERT INTO owners (id, name) SELECT DISTINCT owner_id, ? || owner_id FROM items WHERE owner_id NOT IN (SELECT id FROM owners)`, w.Token())
 	})
 }
 
@@ -270,7 +271,7 @@ func (d *device) uprootForgone(v *life) bool {
 	var forgone []string
 	there := d.user.at[d.user.last]
 	v.books.each(`SELECT DISTINCT owner_id FROM items WHERE owner_id IN (SELECT id FROM owners) AND substr(owner_id, 1, 2) = 's-' ORDER BY 1`, func(s *sqlite3.Stmt) {
-		if _, ok := there[place{"owners", s.ColumnText(0)}]; !ok {
+		if _, ok := there[workload.At("owners", s.ColumnText(0))]; !ok {
 			forgone = append(forgone, s.ColumnText(0))
 		}
 	})
@@ -279,7 +280,7 @@ func (d *device) uprootForgone(v *life) bool {
 	}
 	d.transact(v, "gives up what belongs to what is gone", func(w *writer) error {
 		for _, owner := range forgone {
-			if err := w.uprootOwner(owner); err != nil {
+			if err := w.UprootOwner(owner); err != nil {
 				return err
 			}
 		}
@@ -295,8 +296,8 @@ func (d *device) compare() {
 	there := a.at[a.last]
 	for _, p := range places(there) {
 		want := there[p]
-		if got := here[p]; got.text != want.text {
-			fail("S6", "%s: %s is %s, on the server %s at %d", d.name, p, got.text, want.text, want.version)
+		if got := here[p]; got.Text != want.Text {
+			fail("S6", "%s: %s is %s, on the server %s at %d", d.name, p, got.Text, want.Text, want.version)
 		}
 	}
 	if len(here) != len(there) {

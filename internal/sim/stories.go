@@ -2,7 +2,6 @@ package sim
 
 import (
 	"maps"
-	"strings"
 	"time"
 )
 
@@ -134,10 +133,10 @@ func (v *life) adopt(here map[place]row, in *intents) {
 	for _, p := range places(d.held) {
 		_, given := d.givenUp[p]
 		_, aside := d.aside[p]
-		if given || aside || d.w.plan.wild || !strings.HasPrefix(p.key, d.name+"-") {
+		if given || aside || d.w.plan.wild || !p.Of(d.name) {
 			continue
 		}
-		if now, was := here[p].text, d.mine[p].text; now != was {
+		if now, was := here[p].Text, d.mine[p].Text; now != was {
 			fail("S3", "%s: %s was pending as %q when the server was put back, and is %q", d.name, p, was, now)
 		}
 	}
@@ -163,15 +162,15 @@ func (v *life) setAside(here map[place]row, in *intents) {
 		return
 	}
 	for _, p := range places(in.aside) {
-		if _, known := d.aside[p]; known || !d.held[p] || !strings.HasPrefix(p.key, d.name+"-") {
+		if _, known := d.aside[p]; known || !d.held[p] || !p.Of(d.name) {
 			continue
 		}
 		was, now := d.mine[p], row{}
 		if r := in.aside[p]; r != nil {
 			now = *r
 		}
-		if was.text != now.text {
-			fail("S3", "%s: %s was %q and is displaced as %q", d.name, p, was.text, now.text)
+		if was.Text != now.Text {
+			fail("S3", "%s: %s was %q and is displaced as %q", d.name, p, was.Text, now.Text)
 		}
 		d.w.trace.note("%s: %s is displaced", d.name, p)
 		d.aside[p] = now
@@ -183,8 +182,8 @@ func (v *life) setAside(here map[place]row, in *intents) {
 		switch was := d.aside[p]; {
 		case listed:
 			continue
-		case !given && here[p].text != was.text:
-			fail("S3", "%s: %s was displaced as %q, is not listed any more, and is %q", d.name, p, was.text, here[p].text)
+		case !given && here[p].Text != was.Text:
+			fail("S3", "%s: %s was displaced as %q, is not listed any more, and is %q", d.name, p, was.Text, here[p].Text)
 		}
 		delete(d.aside, p)
 		d.leave(p, here)
