@@ -16,6 +16,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/internal/failpoint"
+	"github.com/oversqlite/oversqlite/internal/workload"
 )
 
 const crashEnv = "OVERSQLITE_E2E_CRASH"
@@ -43,13 +44,10 @@ func (a *crashApp) open(ctx context.Context) error {
 		return a.engine.Open(ctx)
 	}
 	cfg := oversqlite.Config{
-		Path: a.path, Schema: modelSchema, ServerURL: a.url, Limits: a.scenario.limits, Resolver: a.scenario.resolver,
+		Path: a.path, Schema: workload.Schema, Tables: engineTables(), ServerURL: a.url, Limits: a.scenario.limits, Resolver: a.scenario.resolver,
 		HTTPClient:  &http.Client{Transport: bearer{token: a.token, next: a}},
 		Synchronous: oversqlite.SynchronousNormal,
 		Retry:       oversqlite.RetryConfig{Initial: time.Millisecond, Max: 5 * time.Millisecond, Multiplier: 2, MaxElapsed: 5 * time.Second},
-	}
-	for _, name := range modelNames {
-		cfg.Tables = append(cfg.Tables, oversqlite.Table{Name: name, Key: "id"})
 	}
 	if a.scenario.config != nil {
 		a.scenario.config(&cfg)

@@ -9,7 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/oversqlite/oversqlite/sqlite"
+	"github.com/oversqlite/oversqlite/internal/workload"
 )
 
 // crashFile is a database file as it is found: read without an engine.
@@ -17,7 +17,7 @@ type crashFile struct {
 	installed  bool // there are tables of the engine's
 	steps      map[string]bool
 	wrote      map[place]string // the newest token of the application's
-	rows       map[place]content
+	rows       map[place]row
 	known      map[place]knownRow
 	intents    map[place]*string // newest content in local form; nil: a deletion
 	binding    string
@@ -50,7 +50,7 @@ func readCrashFile(ctx context.Context, path string) (f crashFile, err error) {
 		return f, fmt.Errorf("integrity_check: %s %v", integrity, err)
 	}
 	f = crashFile{steps: map[string]bool{}, wrote: map[place]string{}, known: map[place]knownRow{}, intents: map[place]*string{}, sources: map[string]bool{}}
-	if f.rows, err = new(modelDevice).rows(tx); err != nil {
+	if f.rows, err = modelRows(tx); err != nil {
 		return f, err
 	}
 	read := func(query string, fn func(scan func(...any) error) error) {
@@ -67,7 +67,7 @@ func readCrashFile(ctx context.Context, path string) (f crashFile, err error) {
 	read(`SELECT tbl, id, token FROM app_wrote`, func(scan func(...any) error) error {
 		var p place
 		var token string
-		err := scan(&p.table, &p.key, &token)
+		err := scan(&p.Table, &p.Key, &token)
 		f.wrote[p] = token
 		return err
 	})
@@ -78,7 +78,7 @@ func readCrashFile(ctx context.Context, path string) (f crashFile, err error) {
 	read(`SELECT table_name, key_json ->> 'id', row_version, deleted FROM _sync_row_state`, func(scan func(...any) error) error {
 		var p place
 		var k knownRow
-		err := scan(&p.table, &p.key, &k.version, &k.deleted)
+		err := scan(&p.Table, &p.Key, &k.version, &k.deleted)
 		f.known[p] = k
 		return err
 	})
@@ -90,7 +90,7 @@ func readCrashFile(ctx context.Context, path string) (f crashFile, err error) {
 		read(query, func(scan func(...any) error) error {
 			var p place
 			var payload *string
-			err := scan(&p.table, &p.key, &payload)
+			err := scan(&p.Table, &p.Key, &payload)
 			f.intents[p] = payload
 			return err
 		})
@@ -117,15 +117,11 @@ func (c *crashCase) check(ctx context.Context) (f crashFile, err error) {
 		return f, err
 	}
 	if f.installed {
-		cfg := sqlite.Config{Path: c.path, Schema: modelSchema}
-		for _, name := range modelNames {
-			cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: name, Key: "id"})
-		}
-		if err := sqlite.VerifyFile(ctx, cfg); err != nil {
+		if err := verifyModel(ctx, c.path); err != nil {
 			return f, fmt.Errorf("the invariant: %w", err)
 		}
 	}
-	if err := dangling(f.rows); err != nil {
+	if err := workload.Dangling(f.rows); err != nil {
 		return f, err
 	}
 	return f, errors.Join(c.strangers(), c.checkSaid(&f), c.checkMine(&f), f.checkIntents(), c.checkServer(&f), c.checkDetached(&f), c.server.once())
@@ -166,15 +162,15 @@ func (c *crashCase) checkMine(f *crashFile) error {
 		return nil
 	}
 	for p, token := range f.wrote {
-		if !strings.HasPrefix(p.key, "m-") {
+		if !strings.HasPrefix(p.Key, "m-") {
 			continue
 		}
-		row := f.rows[p]
+		got, isHere := f.rows[p]
 		switch {
-		case token == "" && row != nil:
-			return fmt.Errorf("S3: %s was deleted, and is %s", p, row)
-		case token != "" && (row == nil || *row[modelToken[p.table]] != token):
-			return fmt.Errorf("S3: %s was made %q, and is %s", p, token, row)
+		case token == "" && isHere:
+			return fmt.Errorf("S3: %s was deleted, and is %s", p, got)
+		case got.Token != token:
+			return fmt.Errorf("S3: %s was made %q, and is %s", p, token, got)
 		}
 	}
 	return nil
@@ -183,14 +179,11 @@ func (c *crashCase) checkMine(f *crashFile) error {
 // checkIntents compares the newest content of each intent with the row that stands there (S5).
 func (f *crashFile) checkIntents() error {
 	for p, payload := range f.intents {
-		var want content
-		if payload != nil {
-			var err error
-			if want, err = fromLocal(p.table, []byte(*payload)); err != nil {
-				return err
-			}
+		want, err := localRow(p.Table, payload)
+		if err != nil {
+			return err
 		}
-		if got := f.rows[p]; got.String() != want.String() {
+		if got := f.rows[p]; got.Text != want.Text {
 			return fmt.Errorf("S5: %s: the intent is %s, the row is %s", p, want, got)
 		}
 	}
@@ -252,19 +245,19 @@ func (f *crashFile) standsIn(history map[int64]map[place]standing, ours map[int6
 			}
 			want = history[seq][p]
 		}
-		got := f.rows[p]
+		got, isHere := f.rows[p]
 		switch {
-		case got.String() != want.content.String():
-			return fmt.Errorf("S1: %s is %s; the server had %s at bundle %d (checkpoint %d)", p, got, want.content, seq, f.checkpoint)
-		case got != nil && k.version != want.number:
+		case got.Text != want.Text:
+			return fmt.Errorf("S1: %s is %s; the server had %s at bundle %d (checkpoint %d)", p, got, want.row, seq, f.checkpoint)
+		case isHere && k.version != want.number:
 			return fmt.Errorf("S6: %s is noted at version %d, the server had %d", p, k.version, want.number)
-		case got == nil && k.version > 0 && !k.deleted:
+		case !isHere && k.version > 0 && !k.deleted:
 			return fmt.Errorf("S6: %s is not here, and noted as live", p)
 		}
 	}
 	for seq := range own {
-		for p, row := range history[seq] {
-			if _, intent := f.intents[p]; row.number == seq && !intent && f.known[p].version < seq {
+		for p, at := range history[seq] {
+			if _, intent := f.intents[p]; at.number == seq && !intent && f.known[p].version < seq {
 				return fmt.Errorf("S1: bundle %d is here in part: %s is at version %d", seq, p, f.known[p].version)
 			}
 		}
@@ -297,11 +290,11 @@ func (c *crashCase) checkEnd(ctx context.Context, crashes int, reference *crashE
 	if err != nil {
 		return end, err
 	}
-	end = crashEnd{here: f.rows, there: map[place]content{}, images: len(c.server.images)}
-	for p, row := range there {
-		end.there[p] = row.content
-		if f.binding == "attached" && f.known[p].version != row.number {
-			return end, fmt.Errorf("S6: %s is at version %d here, at %d on the server", p, f.known[p].version, row.number)
+	end = crashEnd{here: f.rows, there: map[place]row{}, images: len(c.server.images)}
+	for p, at := range there {
+		end.there[p] = at.row
+		if f.binding == "attached" && f.known[p].version != at.number {
+			return end, fmt.Errorf("S6: %s is at version %d here, at %d on the server", p, f.known[p].version, at.number)
 		}
 	}
 	if f.binding == "attached" {
@@ -315,9 +308,10 @@ func (c *crashCase) checkEnd(ctx context.Context, crashes int, reference *crashE
 			return end, fmt.Errorf("S6: the checkpoint is %d, the server's last bundle %d, rebuild gate %v", f.checkpoint, scope.LastBundleSeq, f.rebuild)
 		}
 	}
-	for p, token := range c.scenario.want {
-		if got := end.there[p]; token == "" && got != nil || token != "" && (got == nil || *got[modelToken[p.table]] != token) {
-			return end, fmt.Errorf("on the server %s is %s, and should be %q", p, got, token)
+	for _, e := range c.scenario.want {
+		p := workload.At(e.table, e.id)
+		if got, isThere := end.there[p]; got.Token != e.token || e.token == "" && isThere {
+			return end, fmt.Errorf("on the server %s is %s, and should be %q", p, got, e.token)
 		}
 	}
 	if reference == nil {
@@ -333,7 +327,7 @@ func (c *crashCase) checkEnd(ctx context.Context, crashes int, reference *crashE
 	// edited here since, and is pushed once more.
 	most := reference.images
 	for p := range reference.there {
-		if strings.HasPrefix(p.key, "t-") {
+		if strings.HasPrefix(p.Key, "t-") {
 			most += crashes
 		}
 	}
@@ -345,7 +339,7 @@ func (c *crashCase) checkEnd(ctx context.Context, crashes int, reference *crashE
 
 // crashEnd is what a scenario comes to.
 type crashEnd struct {
-	here, there map[place]content
+	here, there map[place]row
 	images      int // rows that were ever committed on the server, each version counted
 }
 

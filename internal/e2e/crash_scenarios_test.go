@@ -27,7 +27,7 @@ type crashScenario struct {
 	// during is what the application does while its first push is about to be committed.
 	during   func(context.Context, *crashApp) error
 	detaches bool
-	want     map[place]string // tokens on the server at the end; "": no such row
+	want     []edit // on the server they have been made at the end
 }
 
 func crashScenarioNamed(name string) *crashScenario {
@@ -186,7 +186,7 @@ func interrupted(f devserver.Fault, steps ...func(context.Context, *crashApp) er
 var attachedDevice = lived(begin, writing("first", append(lots(3, "owners", "m-o", "first"), lots(3, "slots", "s-", "first")...)...), syncing)
 
 // conflicting has another device write the rows that the application is about to write.
-func conflicting(name string, resolver oversqlite.Resolver, want map[place]string) crashScenario {
+func conflicting(name string, resolver oversqlite.Resolver, want ...edit) crashScenario {
 	return crashScenario{
 		name: name, limits: small, resolver: resolver, want: want,
 		before: and(attachedDevice, serverWrites(put("slots", "s-0", "theirs"), remove("slots", "s-1"), put("slots", "s-new", "theirs"))),
@@ -242,15 +242,12 @@ var crashScenarios = []crashScenario{
 		run:    inTurn(begin, writing("one", put("owners", "m-1", "one"), put("owners", "m-2", "one"), put("nodes", "t-1", "one")), syncing, writing("late", put("owners", "m-1", "late"), remove("owners", "m-2"), put("slots", "m-3", "late")), syncing),
 		during: writing("late", put("owners", "m-1", "late"), remove("owners", "m-2"), put("slots", "m-3", "late")),
 	},
-	conflicting("conflicts, the server wins", oversqlite.ServerWins, map[place]string{
-		{"slots", "s-0"}: "theirs", {"slots", "s-1"}: "", {"slots", "s-new"}: "theirs", {"owners", "m-o0"}: "mine", {"slots", "s-2"}: "",
-	}),
-	conflicting("conflicts, the client wins", oversqlite.ClientWins, map[place]string{
-		{"slots", "s-0"}: "mine", {"slots", "s-1"}: "mine", {"slots", "s-new"}: "mine", {"owners", "m-o0"}: "mine", {"slots", "s-2"}: "",
-	}),
-	conflicting("conflicts, columns are merged", oversqlite.MergeColumns(oversqlite.ClientWins), map[place]string{
-		{"slots", "s-0"}: "mine", {"slots", "s-new"}: "mine", {"owners", "m-o0"}: "mine", {"slots", "s-2"}: "",
-	}),
+	conflicting("conflicts, the server wins", oversqlite.ServerWins,
+		put("slots", "s-0", "theirs"), remove("slots", "s-1"), put("slots", "s-new", "theirs"), put("owners", "m-o0", "mine"), remove("slots", "s-2")),
+	conflicting("conflicts, the client wins", oversqlite.ClientWins,
+		put("slots", "s-0", "mine"), put("slots", "s-1", "mine"), put("slots", "s-new", "mine"), put("owners", "m-o0", "mine"), remove("slots", "s-2")),
+	conflicting("conflicts, columns are merged", oversqlite.MergeColumns(oversqlite.ClientWins),
+		put("slots", "s-0", "mine"), put("slots", "s-new", "mine"), put("owners", "m-o0", "mine"), remove("slots", "s-2")),
 	{
 		name:   "pull several bundles, one of them too large for an answer",
 		limits: oversqlite.Limits{PullBundles: 2, CommittedRows: 3, PullBodyBytes: 1200},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -22,21 +23,21 @@ const (
 	// otherSecret is in a row of another user of the same server. It must never be in a file of ours.
 	otherUser   = "somebody-else"
 	otherSecret = "the-secret-of-somebody-else"
+)
 
-	// crashServerSchema makes the server do what real ones do: change a row that it is given, and refuse one.
-	crashServerSchema = modelTables + `
-CREATE TRIGGER stamped AFTER INSERT ON nodes WHEN NEW.id LIKE 't-%' AND NEW.note NOT LIKE '%!'
-BEGIN UPDATE nodes SET note = NEW.note || '!' WHERE id = NEW.id; END;
-CREATE TRIGGER stamped_again AFTER UPDATE OF note ON nodes WHEN NEW.id LIKE 't-%' AND NEW.note NOT LIKE '%!'
-BEGIN UPDATE nodes SET note = NEW.note || '!' WHERE id = NEW.id; END;
+// crashServerSchema makes the server do what real ones do: change a row that it is given, and refuse one.
+var crashServerSchema = workload.ServerSchema + `
+CREATE TRIGGER stamped AFTER INSERT ON nodes WHEN NEW.id LIKE 't-%' AND NEW.name NOT LIKE '%!'
+BEGIN UPDATE nodes SET name = NEW.name || '!' WHERE id = NEW.id; END;
+CREATE TRIGGER stamped_again AFTER UPDATE OF name ON nodes WHEN NEW.id LIKE 't-%' AND NEW.name NOT LIKE '%!'
+BEGIN UPDATE nodes SET name = NEW.name || '!' WHERE id = NEW.id; END;
 CREATE TRIGGER refused BEFORE INSERT ON slots WHEN NEW.code LIKE 'bad%' BEGIN SELECT RAISE(ABORT, 'refused'); END;
 `
-)
 
 // standing is a row of the server's as it was at some time.
 type standing struct {
 	number int64
-	content
+	row
 }
 
 // pushed names a bundle by who wrote it.
@@ -84,12 +85,8 @@ func newCrashServer(contract wire.ContractName) (*crashServer, error) {
 
 // start sets up a server that has seen nobody but another user.
 func (s *crashServer) start(contract wire.ContractName) error {
-	var tables []devserver.Table
-	for _, name := range modelNames {
-		tables = append(tables, devserver.Table{Schema: modelSchema, Name: name, Key: "id"})
-	}
 	server, err := devserver.New(devserver.Config{
-		InMemory: true, Contract: contract, Schema: crashServerSchema, Tables: tables, LeaseTTL: time.Second, Secret: []byte(strings.Repeat("crash", 8)), Now: func() time.Time {
+		InMemory: true, Contract: contract, Schema: crashServerSchema, Tables: serverTables(), LeaseTTL: time.Second, Secret: []byte(strings.Repeat("crash", 8)), Now: func() time.Time {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return time.Now().Add(s.ahead)
@@ -153,7 +150,7 @@ func (s *crashServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if err := json.Unmarshal(rec.Body.Bytes(), &refused); err == nil && refused.Conflict.Version > 0 {
 			s.mu.Lock()
-			s.told[version{place{refused.Conflict.Table, refused.Conflict.Key["id"]}, int64(refused.Conflict.Version)}] = true
+			s.told[version{workload.At(refused.Conflict.Table, refused.Conflict.Key["id"]), int64(refused.Conflict.Version)}] = true
 			s.mu.Unlock()
 		}
 	case http.StatusOK:
@@ -177,24 +174,11 @@ func (s *crashServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // rows returns what the server has.
 func (s *crashServer) rows() (map[place]standing, error) {
 	out := map[place]standing{}
-	for _, table := range modelNames {
-		versions, err := s.server.LiveVersions(context.Background(), modelUser, table)
-		if err != nil {
-			return nil, err
-		}
-		rows, err := s.server.Rows(context.Background(), modelUser, table)
-		if err != nil {
-			return nil, err
-		}
-		for _, raw := range rows {
-			c, err := fromWire(table, raw)
-			if err != nil {
-				return nil, err
-			}
-			out[place{table, *c["id"]}] = standing{versions[*c["id"]], c}
-		}
+	live, err := liveRows(s.server)
+	for v, r := range live {
+		out[v.place] = standing{v.number, r}
 	}
-	return out, nil
+	return out, err
 }
 
 // observe adds what the server has now to its history.
@@ -210,8 +194,8 @@ func (s *crashServer) observe() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epochs[len(s.epochs)-1][scope.LastBundleSeq] = rows
-	for p, row := range rows {
-		s.images[version{p, row.number}] = true
+	for p, at := range rows {
+		s.images[version{p, at.number}] = true
 	}
 	return nil
 }
@@ -299,12 +283,12 @@ func (e edit) apply(tx *sql.Tx) error {
 	case e.table == "owners":
 		_, err = tx.Exec(`INSERT INTO owners (id, name, score) VALUES (?1, ?2, iif(?2 = 'unfit', 9e999, 0.5)) ON CONFLICT (id) DO UPDATE SET name = ?2`, e.id, e.token)
 	case e.table == "items":
-		_, err = tx.Exec(`INSERT INTO items (id, owner_id, label, qty, data) VALUES (?1, ?2, ?3, 7, ?4) ON CONFLICT (id) DO UPDATE SET label = ?3, data = ?4`,
+		_, err = tx.Exec(`INSERT INTO items (id, owner_id, name, qty, data) VALUES (?1, ?2, ?3, 7, ?4) ON CONFLICT (id) DO UPDATE SET name = ?3, data = ?4`,
 			e.id, e.parent, e.token, bytes.Repeat([]byte(e.token), 20))
 	case e.table == "nodes":
-		_, err = tx.Exec(`INSERT INTO nodes (id, parent_id, note) VALUES (?1, nullif(?2, ''), ?3) ON CONFLICT (id) DO UPDATE SET note = ?3`, e.id, e.parent, e.token)
+		_, err = tx.Exec(`INSERT INTO nodes (id, parent_id, name) VALUES (?1, nullif(?2, ''), ?3) ON CONFLICT (id) DO UPDATE SET name = ?3`, e.id, e.parent, e.token)
 	case e.table == "slots":
-		_, err = tx.Exec(`INSERT INTO slots (id, code, note) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET note = ?3, code = ?2`, e.id, e.parent+e.id, e.token)
+		_, err = tx.Exec(`INSERT INTO slots (id, code, name) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET name = ?3, code = ?2`, e.id, e.parent+e.id, e.token)
 	}
 	return err
 }

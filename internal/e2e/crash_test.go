@@ -18,6 +18,7 @@ import (
 
 	"github.com/oversqlite/oversqlite/internal/failpoint"
 	"github.com/oversqlite/oversqlite/internal/race"
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/transport"
 	"github.com/oversqlite/oversqlite/wire"
 )
@@ -54,7 +55,7 @@ func createCrashFile(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = db.Exec(`BEGIN;` + modelTables + crashAppTables + `COMMIT`)
+	_, err = db.Exec(`BEGIN;` + workload.ClientSchema + crashAppTables + `COMMIT`)
 	return errors.Join(err, db.Close())
 }
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/internal/faulty"
-	"github.com/oversqlite/oversqlite/sqlite"
+	"github.com/oversqlite/oversqlite/internal/workload"
 )
 
 // modelDevice is one device of the model's user, and what its application knows to have written.
@@ -42,7 +42,7 @@ type modelDevice struct {
 	// newest is the newest token that this device gave a shared row, until the server has it or somebody decided against it.
 	newest map[place]string
 	// mine are the rows that nobody else touches, as this device left them; kept is what they were when it was detached.
-	mine, kept map[place]content
+	mine, kept map[place]row
 	anonymous  bool // what is written now belongs to nobody
 	attached   bool // in this process
 	auto       bool // its source is replaced without being asked
@@ -60,7 +60,7 @@ func newModelDevice(t *testing.T, s *modelServer, i int, seed uint64, log func(s
 	if d.look, err = sql.Open("sqlite3", "file:"+d.path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.look.Exec(modelTables); err != nil {
+	if _, err := d.look.Exec(workload.ClientSchema); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -126,8 +126,8 @@ func (d *modelDevice) RoundTrip(r *http.Request) (*http.Response, error) {
 // Resolve decides as the device is set up to, and keeps account of it. Nobody else touches a private row: a conflict about
 // one is a fault.
 func (d *modelDevice) Resolve(ctx context.Context, c oversqlite.Conflict) (oversqlite.Resolution, error) {
-	key := place{c.Table, c.Key["id"]}
-	if !strings.HasPrefix(key.key, "s-") {
+	key := workload.At(c.Table, c.Key["id"])
+	if !key.Shared() {
 		d.mu.Lock()
 		excused := d.excused
 		d.mu.Unlock()
@@ -151,7 +151,7 @@ func (d *modelDevice) Resolve(ctx context.Context, c oversqlite.Conflict) (overs
 	if _, kept := answer.(oversqlite.KeepLocal); !kept {
 		d.mu.Lock()
 		// Written again meanwhile, the answer is not applied, and the newer token stays.
-		if local, err := fromWire(c.Table, c.Local); err == nil && local[modelToken[c.Table]] != nil && *local[modelToken[c.Table]] == d.newest[key] {
+		if _, local, err := readRow(c.Table, c.Local, true); err == nil && local.Token == d.newest[key] {
 			delete(d.newest, key)
 		}
 		d.mu.Unlock()
@@ -181,7 +181,7 @@ func (d *modelDevice) calmed() {
 
 func (d *modelDevice) config() oversqlite.Config {
 	cfg := oversqlite.Config{
-		Path: d.path, AutoRecover: d.auto, Schema: modelSchema, ServerURL: "http://model.invalid", Resolver: d,
+		Path: d.path, AutoRecover: d.auto, Schema: workload.Schema, Tables: engineTables(), ServerURL: "http://model.invalid", Resolver: d,
 		HTTPClient:  &http.Client{Transport: bearer{token: d.token, next: d}},
 		Synchronous: oversqlite.SynchronousNormal,
 		Retry:       oversqlite.RetryConfig{Initial: time.Millisecond, Max: 3 * time.Millisecond, Multiplier: 2, MaxElapsed: 5 * time.Second},
@@ -189,9 +189,6 @@ func (d *modelDevice) config() oversqlite.Config {
 	}
 	if d.name == "d1" { // one device does everything in small pieces
 		cfg.Limits = oversqlite.Limits{PushRows: 3, PushChunkRows: 2, CommittedRows: 2, PullBundles: 1, SnapshotRows: 2, ConflictsAtOnce: 1, PullBodyBytes: 900}
-	}
-	for _, name := range modelNames {
-		cfg.Tables = append(cfg.Tables, oversqlite.Table{Name: name, Key: "id"})
 	}
 	return cfg
 }
@@ -212,23 +209,15 @@ func (d *modelDevice) write() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	wrote := map[place]string{}
-	var mine map[place]content
+	var mine map[place]row
 	err := d.engine.Write(context.Background(), func(tx *sql.Tx) error {
 		clear(wrote)
 		d.writes++
-		w := writer{tx: tx, r: d.r, who: d.name, n: d.writes * 1000, wrote: wrote}
-		for range 1 + d.r.IntN(3) {
-			err := error(nil)
-			if d.r.IntN(2) == 0 {
-				err = w.shared()
-			} else {
-				err = w.private()
-			}
-			if err != nil {
-				return err
-			}
+		w := workload.Writer{Tx: tx, R: d.r, Who: d.name, N: d.writes * 1000, Wrote: wrote, Vacates: true}
+		if err := w.ByDevice(); err != nil {
+			return err
 		}
-		rows, err := d.rows(tx)
+		rows, err := modelRows(tx)
 		mine = d.own(rows)
 		return err
 	})
@@ -249,26 +238,26 @@ func (d *modelDevice) write() {
 }
 
 // own picks the rows that nobody but this device touches.
-func (d *modelDevice) own(rows map[place]content) map[place]content {
-	out := map[place]content{}
-	for p, c := range rows {
-		if strings.HasPrefix(p.key, d.name+"-") {
-			out[p] = c
+func (d *modelDevice) own(rows map[place]row) map[place]row {
+	out := map[place]row{}
+	for p, r := range rows {
+		if p.Of(d.name) {
+			out[p] = r
 		}
 	}
 	return out
 }
 
 // sameRows tells the first difference between two sets of rows.
-func sameRows(got, want map[place]content) error {
-	for p, c := range want {
-		if got[p].String() != c.String() {
-			return fmt.Errorf("%s is %s, and should be %s", p, got[p], c)
+func sameRows(got, want map[place]row) error {
+	for p, r := range want {
+		if got[p].Text != r.Text {
+			return fmt.Errorf("%s is %s, and should be %s", p, got[p], r)
 		}
 	}
-	for p, c := range got {
-		if want[p] == nil {
-			return fmt.Errorf("%s is there and should not be: %s", p, c)
+	for p, r := range got {
+		if _, wanted := want[p]; !wanted {
+			return fmt.Errorf("%s is there and should not be: %s", p, r)
 		}
 	}
 	return nil
@@ -287,48 +276,25 @@ func (d *modelDevice) settleAccounts() {
 	}
 }
 
-// verify is the engine's own check of its invariant.
-func (d *modelDevice) verify(ctx context.Context) error {
-	cfg := sqlite.Config{Path: d.path, Schema: modelSchema}
-	for _, name := range modelNames {
-		cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: name, Key: "id"})
-	}
-	return sqlite.VerifyFile(ctx, cfg)
-}
-
-const modelRows = `
-SELECT 'owners', id, json_object('id', id, 'name', name, 'score', iif(score IS NULL, NULL, printf('%!.17g', score))) FROM owners UNION ALL
-SELECT 'items', id, json_object('id', id, 'owner_id', owner_id, 'label', label, 'qty', CAST(qty AS TEXT), 'data', iif(data IS NULL, NULL, lower(hex(data)))) FROM items UNION ALL
-SELECT 'nodes', id, json_object('id', id, 'parent_id', parent_id, 'note', note) FROM nodes UNION ALL
-SELECT 'slots', id, json_object('id', id, 'code', code, 'note', note) FROM slots`
-
-// rows reads the business rows.
-func (d *modelDevice) rows(q interface {
-	Query(string, ...any) (*sql.Rows, error)
-}) (map[place]content, error) {
-	out := map[place]content{}
-	rows, err := q.Query(modelRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var p place
-		var payload string
-		if err := rows.Scan(&p.table, &p.key, &payload); err != nil {
-			return nil, err
+// modelRows reads the business rows.
+func modelRows(tx *sql.Tx) (map[place]row, error) {
+	out := map[place]row{}
+	err := each(tx, workload.RowsSQL, func(scan func(...any) error) error {
+		var table, payload string
+		if err := scan(&table, &payload); err != nil {
+			return err
 		}
-		if out[p], err = fromLocal(p.table, []byte(payload)); err != nil {
-			return nil, err
-		}
-	}
-	return out, rows.Err()
+		p, r, err := readRow(table, []byte(payload), false)
+		out[p] = r
+		return err
+	})
+	return out, err
 }
 
 // check looks at everything that must hold between two calls: the engine's own invariant; the newest content of an intent
 // is what stands in its row; a row without one is what the server had at the version that is noted for it.
 func (d *modelDevice) check(ctx context.Context) error {
-	if err := d.verify(ctx); err != nil {
+	if err := verifyModel(ctx, d.path); err != nil {
 		return err
 	}
 	tx, err := d.look.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
@@ -336,11 +302,11 @@ func (d *modelDevice) check(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	here, err := d.rows(tx)
+	here, err := modelRows(tx)
 	if err != nil {
 		return err
 	}
-	if err := dangling(here); err != nil {
+	if err := workload.Dangling(here); err != nil {
 		return err
 	}
 	intents := map[place]*string{}
@@ -351,7 +317,7 @@ func (d *modelDevice) check(ctx context.Context) error {
 		if err := each(tx, q, func(scan func(...any) error) error {
 			var p place
 			var payload *string
-			err := scan(&p.table, &p.key, &payload)
+			err := scan(&p.Table, &p.Key, &payload)
 			intents[p] = payload
 			return err
 		}); err != nil {
@@ -359,13 +325,11 @@ func (d *modelDevice) check(ctx context.Context) error {
 		}
 	}
 	for p, payload := range intents {
-		var want content
-		if payload != nil {
-			if want, err = fromLocal(p.table, []byte(*payload)); err != nil {
-				return err
-			}
+		want, err := localRow(p.Table, payload)
+		if err != nil {
+			return err
 		}
-		if got := here[p]; got.String() != want.String() {
+		if got := here[p]; got.Text != want.Text {
 			return fmt.Errorf("%s: the intent is %s, the row is %s", p, want, got)
 		}
 	}
@@ -382,38 +346,24 @@ func (d *modelDevice) check(ctx context.Context) error {
 	return each(tx, `SELECT table_name, key_json ->> 'id', row_version, deleted FROM _sync_row_state`, func(scan func(...any) error) error {
 		var v version
 		var deleted bool
-		if err := scan(&v.table, &v.key, &v.number, &deleted); err != nil {
+		if err := scan(&v.Table, &v.Key, &v.number, &deleted); err != nil {
 			return err
 		}
 		if _, intended := intents[v.place]; intended {
 			return nil
 		}
-		got := here[v.place]
+		got, isHere := here[v.place]
 		if deleted {
-			if got != nil {
+			if isHere {
 				return fmt.Errorf("%s is deleted at %d, and here: %s", v.place, v.number, got)
 			}
 			return nil
 		}
-		if want, known := d.server.history[v]; !known || want != got.String() {
+		if want, known := d.server.history[v]; !known || want != got.Text {
 			return fmt.Errorf("%s at %d is %s, the server had %s", v.place, v.number, got, want)
 		}
 		return nil
 	})
-}
-
-// dangling tells a row whose parent is not there.
-func dangling(rows map[place]content) error {
-	for p, c := range rows {
-		column, parent := map[string]string{"items": "owner_id", "nodes": "parent_id"}[p.table], map[string]string{"items": "owners", "nodes": "nodes"}[p.table]
-		if column == "" || c[column] == nil {
-			continue
-		}
-		if _, here := rows[place{parent, *c[column]}]; !here {
-			return fmt.Errorf("%s refers to %s, which is not here", p, *c[column])
-		}
-	}
-	return nil
 }
 
 func each(tx *sql.Tx, q string, fn func(scan func(...any) error) error) error {

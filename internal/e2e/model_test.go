@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite/internal/workload"
 )
 
 // TestModel puts two or three devices of one user through random histories and asks after every step whether everything
@@ -352,19 +353,19 @@ func (m *model) giveUp(d *modelDevice) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range rows {
-		delete(d.newest, place{r.Table, r.Key["id"]})
+		delete(d.newest, workload.At(r.Table, r.Key["id"]))
 	}
 }
 
 // compare asks whether all devices and the server are the same.
 func (m *model) compare() {
-	there, err := m.server.rows()
+	there, err := liveRows(m.server.server)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	onServer := map[place]content{}
-	for v, c := range there {
-		onServer[v.place] = c
+	onServer := map[place]row{}
+	for v, r := range there {
+		onServer[v.place] = r
 	}
 	for _, d := range m.devices {
 		if d.retired {
@@ -378,23 +379,23 @@ func (m *model) compare() {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		here, err := d.rows(tx)
+		here, err := modelRows(tx)
 		if err != nil {
 			m.t.Fatal(err)
 		}
 		versions := map[place]int64{}
 		if err := each(tx, `SELECT table_name, key_json ->> 'id', row_version FROM _sync_row_state WHERE deleted = 0`, func(scan func(...any) error) error {
 			var v version
-			err := scan(&v.table, &v.key, &v.number)
+			err := scan(&v.Table, &v.Key, &v.number)
 			versions[v.place] = v.number
 			return err
 		}); err != nil {
 			m.t.Fatal(err)
 		}
 		_ = tx.Rollback()
-		for v, c := range there {
-			if here[v.place].String() != c.String() || versions[v.place] != v.number {
-				m.t.Errorf("%s: %s is %s at %d, on the server %s at %d", d.name, v.place, here[v.place], versions[v.place], c, v.number)
+		for v, r := range there {
+			if here[v.place].Text != r.Text || versions[v.place] != v.number {
+				m.t.Errorf("%s: %s is %s at %d, on the server %s at %d", d.name, v.place, here[v.place], versions[v.place], r, v.number)
 			}
 		}
 		if len(here) != len(there) || len(versions) != len(there) {

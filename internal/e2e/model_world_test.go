@@ -4,49 +4,28 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/workload"
+	"github.com/oversqlite/oversqlite/sqlite"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
-// The tables of the model test: a parent with children that go with it, a table that refers to itself, and one with a
-// unique column beside its key.
-const (
-	modelUser   = "model"
-	modelSchema = "shop"
+const modelUser = "model"
 
-	modelTables = `
-CREATE TABLE owners (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, score REAL);
-CREATE TABLE items (id TEXT PRIMARY KEY NOT NULL, owner_id TEXT NOT NULL REFERENCES owners(id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
-  label TEXT NOT NULL, qty INTEGER, data BLOB);
-CREATE TABLE nodes (id TEXT PRIMARY KEY NOT NULL, parent_id TEXT REFERENCES nodes(id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED, note TEXT NOT NULL);
-CREATE TABLE slots (id TEXT PRIMARY KEY NOT NULL, code TEXT NOT NULL UNIQUE, note TEXT NOT NULL);
-`
+type (
+	place = workload.Place
+	row   = workload.Row
 )
-
-var (
-	modelNames = []string{"owners", "items", "nodes", "slots"}
-	// modelToken is the column that tells every write of a row from every other.
-	modelToken = map[string]string{"owners": "name", "items": "label", "nodes": "note", "slots": "note"}
-)
-
-// place names a row.
-type place struct{ table, key string }
-
-func (p place) String() string { return p.table + " " + p.key }
 
 // version names a row as it was on the server at some time.
 type version struct {
@@ -54,76 +33,72 @@ type version struct {
 	number int64
 }
 
-// content is a row, column by column, in one spelling for all sides; nil for NULL.
-type content map[string]*string
-
-func (c content) String() string {
-	if c == nil {
-		return "no row"
+// serverTables are the tables as a server knows them.
+func serverTables() (tables []devserver.Table) {
+	for _, t := range workload.Tables {
+		tables = append(tables, devserver.Table{Schema: workload.Schema, Name: t.Name, Key: "id"})
 	}
-	var cells []string
-	for name, v := range c {
-		if v == nil {
-			cells = append(cells, name+"=NULL")
-		} else {
-			cells = append(cells, fmt.Sprintf("%s=%q", name, *v))
-		}
-	}
-	sort.Strings(cells)
-	return strings.Join(cells, " ")
+	return tables
 }
 
-// cell spells a value: numbers as float64 prints them, bytes in hexadecimal.
-func cell(table, column, value string) string {
-	if table == "owners" && column == "score" || table == "items" && column == "qty" {
-		f, err := strconv.ParseFloat(value, 64)
+// engineTables are the tables as an engine is given them.
+func engineTables() (tables []oversqlite.Table) {
+	for _, t := range workload.Tables {
+		tables = append(tables, oversqlite.Table{Name: t.Name, Key: "id"})
+	}
+	return tables
+}
+
+// verifyModel is the engine's own check of its invariant.
+func verifyModel(ctx context.Context, path string) error {
+	cfg := sqlite.Config{Path: path, Schema: workload.Schema}
+	for _, t := range workload.Tables {
+		cfg.Tables = append(cfg.Tables, sqlite.TableConfig{Name: t.Name, Key: "id"})
+	}
+	return sqlite.VerifyFile(ctx, cfg)
+}
+
+// readRow takes a payload apart: in wire form, or else in local form.
+func readRow(table string, payload []byte, wire bool) (place, row, error) {
+	t := workload.Named(table)
+	if t == nil {
+		return place{}, row{}, fmt.Errorf("there is no table %q", table)
+	}
+	return t.Read(payload, wire)
+}
+
+// localRow reads a payload in local form that may be none.
+func localRow(table string, payload *string) (r row, err error) {
+	if payload != nil {
+		_, r, err = readRow(table, []byte(*payload), false)
+	}
+	return r, err
+}
+
+// liveRows is what a server has of the model's user.
+func liveRows(server *devserver.Server) (map[version]row, error) {
+	out := map[version]row{}
+	for i := range workload.Tables {
+		t := &workload.Tables[i]
+		live, err := server.LiveVersions(context.Background(), modelUser, t.Name)
 		if err != nil {
-			return "no number: " + value
+			return nil, err
 		}
-		return strconv.FormatFloat(f, 'g', -1, 64)
-	}
-	return value
-}
-
-// fromLocal reads a payload in local form.
-func fromLocal(table string, payload []byte) (content, error) {
-	var in map[string]*string
-	if err := json.Unmarshal(payload, &in); err != nil {
-		return nil, err
-	}
-	for name, v := range in {
-		if v != nil {
-			spelled := cell(table, name, *v)
-			in[name] = &spelled
+		versions := make(map[string]int64, len(live))
+		for key, v := range live {
+			versions[t.Key(key)] = v
 		}
-	}
-	return in, nil
-}
-
-// fromWire reads a payload of the server's.
-func fromWire(table string, payload []byte) (content, error) {
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.UseNumber()
-	var in map[string]any
-	if err := d.Decode(&in); err != nil {
-		return nil, err
-	}
-	out := content{}
-	for name, v := range in {
-		if v == nil {
-			out[name] = nil
-			continue
+		payloads, err := server.Rows(context.Background(), modelUser, t.Name)
+		if err != nil {
+			return nil, err
 		}
-		s := fmt.Sprint(v)
-		if table == "items" && name == "data" {
-			b, err := base64.StdEncoding.DecodeString(s)
+		for _, payload := range payloads {
+			p, r, err := t.Read(payload, true)
 			if err != nil {
 				return nil, err
 			}
-			s = hex.EncodeToString(b)
+			out[version{p, versions[p.Key]}] = r
 		}
-		s = cell(table, name, s)
-		out[name] = &s
 	}
 	return out, nil
 }
@@ -150,39 +125,11 @@ func modelContract(seed uint64) wire.ContractName {
 }
 
 func newModelServer(t *testing.T, seed uint64) *modelServer {
-	var tables []devserver.Table
-	for _, name := range modelNames {
-		tables = append(tables, devserver.Table{Schema: modelSchema, Name: name, Key: "id"})
-	}
-	s, err := devserver.New(devserver.Config{InMemory: true, Schema: modelTables, Tables: tables, Contract: modelContract(seed)})
+	s, err := devserver.New(devserver.Config{InMemory: true, Schema: workload.ServerSchema, Tables: serverTables(), Contract: modelContract(seed)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &modelServer{t: t, server: s, r: rand.New(rand.NewPCG(seed, 1)), history: map[version]string{}, tokens: map[string]bool{}}
-}
-
-// rows returns what the server has.
-func (s *modelServer) rows() (map[version]content, error) {
-	out := map[version]content{}
-	for _, table := range modelNames {
-		versions, err := s.server.LiveVersions(context.Background(), modelUser, table)
-		if err != nil {
-			return nil, err
-		}
-		rows, err := s.server.Rows(context.Background(), modelUser, table)
-		if err != nil {
-			return nil, err
-		}
-		for _, raw := range rows {
-			c, err := fromWire(table, raw)
-			if err != nil {
-				return nil, err
-			}
-			key := *c["id"]
-			out[version{place{table, key}, versions[key]}] = c
-		}
-	}
-	return out, nil
 }
 
 // observe adds what the server has now to its history.
@@ -193,19 +140,17 @@ func (s *modelServer) observe() {
 }
 
 func (s *modelServer) observeLocked() {
-	rows, err := s.rows()
+	rows, err := liveRows(s.server)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	for v, c := range rows {
-		if old, known := s.history[v]; known && old != c.String() {
-			s.t.Errorf("the server changed %s without a new version: %s, then %s", v.place, old, c)
+	for v, r := range rows {
+		if old, known := s.history[v]; known && old != r.Text {
+			s.t.Errorf("the server changed %s without a new version: %s, then %s", v.place, old, r)
 		}
-		s.history[v] = c.String()
-		if token := c[modelToken[v.table]]; token != nil {
-			s.tokens[*token] = true
-		}
+		s.history[v] = r.Text
+		s.tokens[r.Token] = true
 	}
 }
 
@@ -246,19 +191,8 @@ func (s *modelServer) write() {
 	defer s.mu.Unlock()
 	s.writes++
 	err := s.server.ExecWrite(context.Background(), modelUser, "web", func(tx *sql.Tx) error {
-		w := writer{tx: tx, r: s.r, who: "web", n: s.writes * 1000}
-		for range 1 + s.r.IntN(3) {
-			if s.r.IntN(3) == 0 {
-				if err := w.swap(); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := w.shared(); err != nil {
-				return err
-			}
-		}
-		return nil
+		w := workload.Writer{Tx: tx, R: s.r, Who: "web", N: s.writes * 1000, Vacates: true}
+		return w.ByServer()
 	})
 	if err != nil && err != devserver.ErrScopeInitializing {
 		s.t.Errorf("a write on the server: %v", err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/oversqlite/oversqlite"
 	"github.com/oversqlite/oversqlite/devserver"
+	"github.com/oversqlite/oversqlite/internal/workload"
 	"github.com/oversqlite/oversqlite/wire"
 )
 
@@ -536,11 +537,11 @@ func TestRecoveryAroundACollision(t *testing.T) {
 	t.Parallel()
 	const user = "collision"
 	eachWay(t, func(t *testing.T, auto bool) {
-		w := newWorld(t, devserver.Config{InMemory: true, Schema: modelTables, Tables: []devserver.Table{{Schema: modelSchema, Name: "slots", Key: "id"}}})
+		w := newWorld(t, devserver.Config{InMemory: true, Schema: workload.ServerSchema, Tables: []devserver.Table{{Schema: workload.Schema, Name: "slots", Key: "id"}}})
 		path := filepath.Join(t.TempDir(), "first.db")
 		db, err := sql.Open("sqlite3", "file:"+path)
 		if err == nil {
-			_, err = db.Exec(modelTables)
+			_, err = db.Exec(workload.ClientSchema)
 			err = errors.Join(err, db.Close())
 		}
 		if err != nil {
@@ -548,7 +549,7 @@ func TestRecoveryAroundACollision(t *testing.T) {
 		}
 		p := &phone{auto: auto}
 		cfg := engineConfig(path, w.url, w.token(t, user), p)
-		cfg.AutoRecover, cfg.Schema, cfg.Tables = auto, modelSchema, []oversqlite.Table{{Name: "slots", Key: "id"}}
+		cfg.AutoRecover, cfg.Schema, cfg.Tables = auto, workload.Schema, []oversqlite.Table{{Name: "slots", Key: "id"}}
 		if p.Engine, err = oversqlite.New(cfg); err == nil {
 			err = p.Open(t.Context())
 		}
@@ -564,14 +565,14 @@ func TestRecoveryAroundACollision(t *testing.T) {
 		}
 		appWrite(t, p.Engine, `UPDATE slots SET code = 'C' WHERE id = '1'`)
 		if err := w.server.ExecWrite(t.Context(), user, "office", func(tx *sql.Tx) error {
-			_, err := tx.Exec(`UPDATE slots SET note = 'theirs' WHERE id = '1'; INSERT INTO slots VALUES ('3', 'C', 'theirs')`)
+			_, err := tx.Exec(`UPDATE slots SET name = 'theirs' WHERE id = '1'; INSERT INTO slots VALUES ('3', 'C', 'theirs')`)
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
 		p.sync(t)
 		var got string
-		if err := p.DB().QueryRowContext(t.Context(), `SELECT group_concat(id || code || note, ' ') FROM (SELECT * FROM slots ORDER BY id)`).Scan(&got); err != nil || got != "1Atheirs 2Bx 3Ctheirs" {
+		if err := p.DB().QueryRowContext(t.Context(), `SELECT group_concat(id || code || name, ' ') FROM (SELECT * FROM slots ORDER BY id)`).Scan(&got); err != nil || got != "1Atheirs 2Bx 3Ctheirs" {
 			t.Errorf("%s, %v", got, err)
 		}
 		if len(p.replacements) != 0 {
