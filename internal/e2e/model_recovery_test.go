@@ -35,10 +35,11 @@ func (m *model) copyDevice(of *modelDevice) error {
 	return nil
 }
 
-// retire replaces a device's source on the server, as if another copy of the device had asked for it.
+// retire replaces a device's source on the server, as if another copy of the device had asked for it. Not one that holds the
+// lease of an empty scope: that is nobody's to use then until it runs out, in a quarter of an hour. This is not waited for.
 func (m *model) retire(d *modelDevice) error {
-	var source string
-	if err := d.look.QueryRow(`SELECT current_source_id FROM _sync_attachment_state`).Scan(&source); err != nil {
+	var source, lease string
+	if err := d.look.QueryRow(`SELECT current_source_id, pending_initialization_id FROM _sync_attachment_state`).Scan(&source, &lease); err != nil || lease != "" {
 		return err
 	}
 	_ = m.server.server.RetireSource(modelUser, source, uuid.NewString()) // unless it is already
