@@ -50,7 +50,7 @@ func readCrashFile(ctx context.Context, path string) (f crashFile, err error) {
 		return f, fmt.Errorf("integrity_check: %s %v", integrity, err)
 	}
 	f = crashFile{steps: map[string]bool{}, wrote: map[place]string{}, known: map[place]knownRow{}, intents: map[place]*string{}, sources: map[string]bool{}}
-	if f.rows, err = modelRows(tx); err != nil {
+	if f.rows, err = workload.Rows(tx); err != nil {
 		return f, err
 	}
 	read := func(query string, fn func(scan func(...any) error) error) {

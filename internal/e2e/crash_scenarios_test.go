@@ -164,6 +164,16 @@ var leased = lived(opening, writing("seed", lots(5, "owners", "m-", "seed")...),
 // lostScope is what an application does that finds the server without its user.
 var lostScope = inTurn(begin, writing("mine", put("owners", "m-o0", "mine"), remove("owners", "m-o1"), put("nodes", "m-1", "mine")), syncing)
 
+// attachingAgain attaches once more when the server has lost what it had promised at connect.
+func attachingAgain(ctx context.Context, a *crashApp) error {
+	err := a.attach(ctx)
+	var again *oversqlite.AttachRequiredError
+	if errors.As(err, &again) {
+		err = a.attach(ctx)
+	}
+	return err
+}
+
 // interrupted lets the application live while a request of its fails, so that it leaves work half done.
 func interrupted(f devserver.Fault, steps ...func(context.Context, *crashApp) error) func(context.Context, *crashCase) error {
 	return func(ctx context.Context, c *crashCase) error {
@@ -348,6 +358,15 @@ var crashScenarios = []crashScenario{
 		limits: small,
 		before: and(attachedDevice, serverForgets),
 		run:    lostScope,
+	},
+	{
+		name:   "a server that has lost the user, in the middle of an attach that replaces",
+		limits: small,
+		before: and(serverWrites(lots(4, "owners", "s-", "theirs")...),
+			interrupted(devserver.Fault{Endpoint: devserver.EndpointSnapshotCreate, Status: http.StatusServiceUnavailable},
+				opening, writing("kept", put("owners", "m-o0", "kept"), child("items", "m-i", "m-o0", "kept")), attaching),
+			serverForgets),
+		run: inTurn(opening, attachingAgain, writing("mine", put("slots", "m-1", "mine")), syncing),
 	},
 	{
 		// What was synced and not touched since is the server's to lose.

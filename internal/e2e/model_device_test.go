@@ -217,7 +217,7 @@ func (d *modelDevice) write() {
 		if err := w.ByDevice(); err != nil {
 			return err
 		}
-		rows, err := modelRows(tx)
+		rows, err := workload.Rows(tx)
 		mine = d.own(rows)
 		return err
 	})
@@ -276,21 +276,6 @@ func (d *modelDevice) settleAccounts() {
 	}
 }
 
-// modelRows reads the business rows.
-func modelRows(tx *sql.Tx) (map[place]row, error) {
-	out := map[place]row{}
-	err := each(tx, workload.RowsSQL, func(scan func(...any) error) error {
-		var table, payload string
-		if err := scan(&table, &payload); err != nil {
-			return err
-		}
-		p, r, err := readRow(table, []byte(payload), false)
-		out[p] = r
-		return err
-	})
-	return out, err
-}
-
 // check looks at everything that must hold between two calls: the engine's own invariant; the newest content of an intent
 // is what stands in its row; a row without one is what the server had at the version that is noted for it.
 func (d *modelDevice) check(ctx context.Context) error {
@@ -302,7 +287,7 @@ func (d *modelDevice) check(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	here, err := modelRows(tx)
+	here, err := workload.Rows(tx)
 	if err != nil {
 		return err
 	}

@@ -379,7 +379,7 @@ func (m *model) compare() {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		here, err := modelRows(tx)
+		here, err := workload.Rows(tx)
 		if err != nil {
 			m.t.Fatal(err)
 		}

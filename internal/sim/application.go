@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
@@ -50,9 +51,18 @@ func (d *device) transact(v *life, what string, fn func(*writer) error) {
 		return
 	}
 	wrote := map[place]string{}
+	var mine map[place]row
 	d.writes++
 	err := v.engine.Write(context.Background(), func(tx *sql.Tx) error {
-		return fn(&writer{Tx: tx, R: d.r, Who: d.name, N: d.writes * 1000, Wrote: wrote, Wild: d.w.plan.wild})
+		err := fn(&writer{Tx: tx, R: d.r, Who: d.name, N: d.writes * 1000, Wrote: wrote, Wild: d.w.plan.wild})
+		if err == nil && v.failing {
+			rows, unread := workload.Rows(tx)
+			if unread != nil {
+				return unread
+			}
+			mine = d.own(rows)
+		}
+		return err
 	})
 	d.w.trace.note("%s: %s: %v", d.name, what, err)
 	if err != nil {
@@ -63,12 +73,12 @@ func (d *device) transact(v *life, what string, fn func(*writer) error) {
 		default:
 			fail("write", "%s: a write of the application: %v", d.name, err)
 		}
-		if v.failing {
-			d.doubt = wrote
+		if mine != nil {
+			d.doubts = append(d.doubts, doubt{wrote, mine})
 		}
 		return
 	}
-	d.doubt = nil
+	d.doubts = nil
 	d.wrote(wrote, v.books.rows())
 }
 
@@ -90,20 +100,43 @@ func (d *device) wrote(tokens map[place]string, here map[place]row) {
 	d.mine = mine
 }
 
-// settleDoubt finds out what became of a transaction whose commit failed on a broken disk: its log may be whole by then, and
-// whoever opens the file next takes it for committed. Nobody can know before.
-func (d *device) settleDoubt(here map[place]row) {
-	if d.doubt == nil {
-		return
-	}
-	for p, token := range d.doubt {
-		if here[p].Token != token {
+// doubt is a transaction whose commit failed on a broken disk: its log may be whole by then, and whoever opens the file next takes
+// it for committed. Nobody can know before.
+type doubt struct {
+	wrote map[place]string
+	mine  map[place]row
+}
+
+// settleDoubts finds out what became of transactions in doubt. All of them were made on the same rows, so one at most was
+// committed.
+func (d *device) settleDoubts(here map[place]row) {
+	for _, t := range d.doubts {
+		if t.seen(here, d) {
+			d.doubts = nil
+			d.wrote(t.wrote, here)
 			return
 		}
 	}
-	tokens := d.doubt
-	d.doubt = nil
-	d.wrote(tokens, here)
+}
+
+// seen reports whether a transaction has left its marks, and they are others than those that were there before.
+func (t *doubt) seen(here map[place]row, d *device) bool {
+	news := !maps.Equal(texts(t.mine), texts(d.mine))
+	for p, token := range t.wrote {
+		if here[p].Token != token {
+			return false
+		}
+		news = news || d.newest[p] != token
+	}
+	return news && maps.Equal(texts(t.mine), texts(d.own(here)))
+}
+
+func texts(rows map[place]row) map[place]string {
+	out := make(map[place]string, len(rows))
+	for p, r := range rows {
+		out[p] = r.Text
+	}
+	return out
 }
 
 // own picks the rows that nobody but this device touches.

@@ -157,7 +157,7 @@ func (v *life) check() {
 	if d.anonymous || b.replacing() || b.text(`SELECT binding_state FROM _sync_attachment_state`) == string(local.Anonymous) {
 		return
 	}
-	d.settleDoubt(here)
+	d.settleDoubts(here)
 	v.setAside(here, &in)
 	v.agree(here, &in)
 	if !d.mixed {

@@ -44,8 +44,8 @@ type device struct {
 	givenUp map[place]string
 	// accepted has the version of the server's at which a conflict about a row was decided in its favour.
 	accepted map[place]int64
-	// doubt is what a transaction wrote of which only the file knows whether it was committed; nil: there is none.
-	doubt      map[place]string
+	// doubts are the transactions since the last one that was committed of which only the file knows what became of them.
+	doubts     []doubt
 	anonymous  bool   // what is written now belongs to nobody
 	excused    string // why it may meet its own rows as if they were another's
 	era        *era   // of the server's that its file is of

@@ -202,7 +202,7 @@ func (d *device) leave(p place, here map[place]row) {
 // rests reports whether a device's file may be copied: nothing may be pending in it, for whose changes those were, the books
 // could not tell.
 func (d *device) rests() bool {
-	return d.life != nil && d.life.books != nil && !d.anonymous && d.attached() && d.busy == nil && d.doubt == nil && !d.life.failing &&
+	return d.life != nil && d.life.books != nil && !d.anonymous && d.attached() && d.busy == nil && len(d.doubts) == 0 && !d.life.failing &&
 		len(d.w.devices) < 6 && d.life.books.text(settledSQL) == "0"
 }
 

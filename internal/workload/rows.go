@@ -3,6 +3,7 @@ package workload
 import (
 	"bytes"
 	"cmp"
+	"database/sql"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -156,6 +157,30 @@ var RowsSQL = func() string {
 	}
 	return strings.Join(parts, " UNION ALL ")
 }()
+
+// Rows reads all business rows of a client.
+func Rows(from interface {
+	Query(query string, args ...any) (*sql.Rows, error)
+}) (map[Place]Row, error) {
+	found, err := from.Query(RowsSQL)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	out := map[Place]Row{}
+	for found.Next() {
+		var table, payload string
+		if err := found.Scan(&table, &payload); err != nil {
+			return nil, err
+		}
+		p, r, err := Named(table).Read([]byte(payload), false)
+		if err != nil {
+			return nil, err
+		}
+		out[p] = r
+	}
+	return out, found.Err()
+}
 
 // Dangling names a row whose parent is not there.
 func Dangling[R interface{ References() []Place }](rows map[Place]R) error {

@@ -26,27 +26,11 @@ func open(t *testing.T, schema string) *sql.DB {
 
 func rowsOf(t *testing.T, db *sql.DB) map[Place]Row {
 	t.Helper()
-	found, err := db.Query(RowsSQL)
+	rows, err := Rows(db)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer found.Close()
-	out := map[Place]Row{}
-	for found.Next() {
-		var table, payload string
-		if err := found.Scan(&table, &payload); err != nil {
-			t.Fatal(err)
-		}
-		p, r, err := Named(table).Read([]byte(payload), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[p] = r
-	}
-	if err := found.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return rows
 }
 
 // write makes one transaction.
