@@ -407,6 +407,8 @@ func spokenError(a args) error {
 		return &local.CollisionError{Collision: local.Collision{BundleSeq: 9, Cause: "unique"}}
 	case "protocol":
 		return &wire.ProtocolError{Operation: "pull", Reason: "garbage"}
+	case "otherbundle":
+		return &wire.ProtocolError{Operation: "committed bundle rows", Reason: "another source's", Err: wire.ErrOtherBundle}
 	case "behind":
 		return &wire.StableBehindError{Stable: 3, After: 5}
 	case "large":

@@ -129,6 +129,8 @@ func (m *uploadMachine) refusal(err error) {
 	switch f := transport.Classify(err); {
 	case errors.As(err, &other):
 		m.otherRequest(other)
+	case errors.Is(err, wire.ErrOtherBundle):
+		m.contradicted()
 	case f.Class == transport.CommitFailed && errors.As(err, &refused):
 		m.commitFailed(refused)
 	case f.Class == transport.TooLarge && m.stage == pushFetching && m.pageRows > 1:
@@ -149,11 +151,16 @@ func (m *uploadMachine) refusal(err error) {
 // tells what it holds.
 func (m *uploadMachine) otherRequest(err *wire.RequestHashError) {
 	if m.stage == pushFetching {
-		m.finishAfter(messages.PushNeedsRebuild, nil, messages.SetRebuildGate{Reason: local.ReasonResume})
+		m.contradicted()
 		return
 	}
 	mismatch := &messages.SourceSequenceMismatchError{SourceBundleID: m.outbox.SourceBundleID, Err: err}
 	m.block(&local.Blocked{Code: local.BlockedBySequence, Message: err.Error()}, mismatch)
+}
+
+// contradicted has a snapshot tell what the server holds that shows another bundle where it had committed ours.
+func (m *uploadMachine) contradicted() {
+	m.finishAfter(messages.PushNeedsRebuild, nil, messages.SetRebuildGate{Reason: local.ReasonResume})
 }
 
 // pushRefused decides what becomes of an outbox that is not known to be committed.

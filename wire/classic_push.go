@@ -250,9 +250,9 @@ func (d *decoder) checkCommittedPage(page *CommittedRowsPage, r *CommittedRowsRe
 	case want.Seq > 0 && got.Seq != want.Seq:
 		return d.bad("bundle_seq %d, asked for %d", got.Seq, want.Seq)
 	case want.SourceID != "" && got.SourceID != want.SourceID:
-		return d.bad("bundle %d is another source's", got.Seq)
+		return d.otherBundle("bundle %d is another source's", got.Seq)
 	case want.SourceBundleID > 0 && got.SourceBundleID != want.SourceBundleID:
-		return d.bad("source_bundle_id %d does not match expected %d", got.SourceBundleID, want.SourceBundleID)
+		return d.otherBundle("source_bundle_id %d does not match expected %d", got.SourceBundleID, want.SourceBundleID)
 	case want.RowCount >= 0 && got.RowCount != want.RowCount:
 		return d.bad("row_count %d does not match expected %d", got.RowCount, want.RowCount)
 	case want.Hash != "" && got.Hash != want.Hash:

@@ -43,6 +43,10 @@ func (d *decoder) bad(format string, args ...any) error {
 	return &ProtocolError{Operation: d.operation, Reason: fmt.Sprintf(format, args...)}
 }
 
+func (d *decoder) otherBundle(format string, args ...any) error {
+	return &ProtocolError{Operation: d.operation, Reason: fmt.Sprintf(format, args...), Err: ErrOtherBundle}
+}
+
 // int reads a 64-bit integer; a null leaves dst alone, as an absent member does.
 func (d *decoder) int(dst *int64) {
 	if d.null() {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -120,6 +121,10 @@ func (e *RequestHashError) Error() string {
 
 // Retryable reports false: the server holds what it holds.
 func (e *RequestHashError) Retryable() bool { return false }
+
+// ErrOtherBundle is the cause of a ProtocolError about the rows of a committed bundle: under its number the server has one of
+// another push, as after a restore from a backup, when others have pushed since.
+var ErrOtherBundle = errors.New("the server's history is another one")
 
 // StableBehindError is an answer to a pull that ends before the checkpoint it was asked from: the server has less
 // history than this client has applied, as after a restore from a backup.

@@ -281,6 +281,11 @@ func TestDecodeCommittedRows(t *testing.T) {
 	wantProtocolError(t, err, "empty page")
 	_, err = decode(page, 2, BundleMeta{RowCount: -1})
 	wantProtocolError(t, err, "next_row_ordinal")
+	for _, other := range []BundleMeta{{SourceID: "t", RowCount: -1}, {SourceID: "s", SourceBundleID: 4, RowCount: -1}} {
+		if _, err := decode(page, 1, other); !errors.Is(err, ErrOtherBundle) {
+			t.Errorf("asked for %+v: %v", other, err)
+		}
+	}
 	_, err = decode(strings.Replace(page, `"next_row_ordinal":2`, `"next_row_ordinal":3`, 1), 2, BundleMeta{RowCount: -1})
 	wantProtocolError(t, err, "4 rows of a bundle with row_count 3")
 	_, err = decode(strings.Replace(page, `"next_row_ordinal":2`, `"next_row_ordinal":1`, 1), 0, BundleMeta{RowCount: -1})
