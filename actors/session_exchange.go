@@ -53,6 +53,10 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 			return
 		}
 		r.rebuilds++
+		if r.collision != nil && len(r.collision.Intents) > 0 && r.collisions > 0 {
+			// The snapshot waits for changes to be pushed, which wait for what is in the outbox, which waits for the snapshot.
+			m.makeRoom(nil)
+		}
 		r.next(actSnapshot, actPush)
 	case messages.PushLeaseUnused:
 		r.next(actAskForLease, actPush)
@@ -101,6 +105,7 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	if d.Verdict == messages.PullSnapshot {
 		r.without(actPull) // it is newer than the call: there is nothing that a pull would have to add
 	}
+	r.collision, r.collisions = nil, 0
 	if r.displace != nil {
 		m.displaced()
 	}

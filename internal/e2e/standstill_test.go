@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oversqlite/oversqlite"
+	"github.com/oversqlite/oversqlite/devserver"
 )
 
 // A server is put back to an older state behind the back of a device that watches, and has nothing to tell of since: the next
@@ -114,5 +116,49 @@ func TestRestoredServerThatLostParents(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A push is committed, its rows cannot be fetched and are gone from the history by the time, and the snapshot that would settle it
+// excludes a new row, which cannot be pushed before that: the new row makes room.
+func TestCommittedPushBehindASnapshotThatCollides(t *testing.T) {
+	t.Parallel()
+	for name, policy := range map[string]func(*oversqlite.Config){"isolate": isolating, "hold": func(*oversqlite.Config) {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const user = "circle"
+			w := newWorld(t, devserver.Config{ // what it makes of the row only the rows tell
+				InMemory: true, Schema: fmt.Sprintf(pickyServer, "") +
+					` CREATE TRIGGER stamped AFTER INSERT ON parents WHEN NEW.note = 'mine' BEGIN UPDATE parents SET note = 'stamped' WHERE id = NEW.id; END;`,
+				Tables: []devserver.Table{{Schema: "main", Name: "parents", Key: "id"}, {Schema: "main", Name: "children", Key: "id"}},
+			})
+			e := pickyDevice(t, w, user, http.DefaultTransport, "", policy, func(c *oversqlite.Config) { c.Retry.MaxElapsed = 20 * time.Millisecond })
+			other := pickyDevice(t, w, user, http.DefaultTransport, "")
+			appWrite(t, other, `INSERT INTO parents VALUES ('p', NULL, 'old')`)
+			mustSync(t, other)
+			mustSync(t, e)
+
+			fault := w.server.Inject(devserver.Fault{Endpoint: devserver.EndpointCommittedRows, Status: http.StatusServiceUnavailable})
+			appWrite(t, e, `INSERT INTO parents VALUES ('q', NULL, 'mine')`)
+			_, err := e.Sync(t.Context())
+			var exhausted *oversqlite.RetryExhaustedError
+			if !errors.As(err, &exhausted) {
+				t.Fatalf("the rows were fetched: %v", err)
+			}
+			fault.Remove()
+			mustSync(t, other)
+			appWrite(t, other, `DELETE FROM parents WHERE id = 'p'`)
+			mustSync(t, other)
+			forgetHistory(t, w, user)
+			appWrite(t, e, `INSERT INTO children VALUES ('c', 'p', 'new')`)
+
+			mustSync(t, e)
+			if s := e.Status(); s.RebuildRequired || s.Pending.Rows != 1 {
+				t.Errorf("%+v", s)
+			}
+			if aside := inQuarantine(t, e); len(aside) != 1 || aside[0].Key["id"] != "c" || !aside[0].Displaced {
+				t.Errorf("in quarantine: %+v", aside)
+			}
+		})
 	}
 }
