@@ -268,8 +268,9 @@ func (v *life) differs(a *era, here map[place]row, in *intents) *finding {
 			want = standing{r, k.version}
 		}
 		switch {
-		case !isHere && k.version == 0 && d.accepted[p] > checkpoint:
-			// The server's row was accepted, and lacks one that comes later: it comes with that.
+		case d.accepted[p] > checkpoint && (!isHere && k.version == 0 || isHere && a.history[version{p, k.version}].Text == got.Text):
+			// The server's row was accepted, and lacks one that comes later: it comes with that. Till then what the change was made
+			// on stands, or nothing.
 		case isHere != there:
 			return found("S1", "%s: %s is here: %v, on the server at bundle %d: %v (%s at %d)", d.name, p, isHere, checkpoint, there, want.Text, want.version)
 		case isHere && got.Text != want.Text:

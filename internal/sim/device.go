@@ -55,6 +55,7 @@ type device struct {
 	formerTop  int64          // its top in that
 	mixed      bool           // its file has something of another one as well
 	overtaken  bool           // and it cannot know
+	untold     bool           // whether it has gone over to its era, of which it might as well not have
 	held       map[place]bool // what was pending when it was last looked at
 	aside      map[place]row  // of mine, as they were displaced after the server was put back; empty: a deletion
 	busy       *sql.Tx

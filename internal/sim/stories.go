@@ -100,6 +100,12 @@ func (v *life) agree(here map[place]row, in *intents) {
 	d := v.d
 	f := v.differs(d.era, here, in)
 	if d.era == d.user.era {
+		if f != nil && d.former != nil && d.untold && v.differs(d.former, here, in) == nil {
+			d.w.trace.note("%s: has what the server was, after all", d.name)
+			d.fallBack()
+			d.mixed, d.overtaken, d.untold = false, true, false
+			return
+		}
 		if f != nil {
 			panic(f)
 		}
@@ -110,6 +116,7 @@ func (v *life) agree(here map[place]row, in *intents) {
 		return
 	}
 	if v.differs(d.user.era, here, in) == nil {
+		d.untold = f == nil // by chance both are alike where nothing is pending
 		v.adopt(here, in)
 		return
 	}
