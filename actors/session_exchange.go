@@ -53,7 +53,7 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 			return
 		}
 		r.rebuilds++
-		if r.collision != nil && len(r.collision.Intents) > 0 && r.collisions > 0 {
+		if r.colliding && len(r.collision.Intents) > 0 && r.collisions > 0 {
 			// The snapshot waits for changes to be pushed, which wait for what is in the outbox, which waits for the snapshot.
 			m.makeRoom(nil)
 		}
@@ -105,7 +105,7 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	if d.Verdict == messages.PullSnapshot {
 		r.without(actPull) // it is newer than the call: there is nothing that a pull would have to add
 	}
-	r.collision, r.collisions = nil, 0
+	r.colliding = false
 	if r.displace != nil {
 		m.displaced()
 	}
@@ -126,7 +126,7 @@ func (m *sessionMachine) collided(again action, c *local.Collision) {
 		r.collisions, r.displace = 0, nil
 	}
 	same := stuck && slices.Equal(c.Intents, r.collision.Intents)
-	r.collision = c
+	r.collision, r.colliding = c, true
 	switch {
 	case r.held != nil && m.excludes(c) && r.collisions < maxCollisions:
 		r.next(actPushThese, again)

@@ -86,6 +86,7 @@ type sessionRun struct {
 	source     string // source id with which an Attach connects
 	collision  *local.Collision
 	collisions int
+	colliding  bool                // nothing has been pulled since
 	displace   *local.Displacement // what the pull to come is to make room for
 	rebuilds   int
 	recovered  bool  // has begun to replace the source
