@@ -115,10 +115,11 @@ WHERE d.schema_name = ? AND d.table_name = ? AND d.key_json = ?`
 }
 
 // void reports whether the intent asks for nothing: it deletes a row that the server did not have when the row was
-// first touched here, or its content is that of the base row again.
+// first touched here, or its content is that of the base row again. A row that the server did have, at a version that it has
+// lost since, was known here: if it has one now, it is a conflict whether that goes.
 func (im *images) void(in *intent) bool {
 	if in.payload == nil {
-		return !in.live
+		return !in.live && (in.baseRow == nil || in.shadow == nil || in.shadow.deleted)
 	}
 	if in.baseRow == nil {
 		return false

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
@@ -498,6 +499,47 @@ func TestRestoredServer(t *testing.T) {
 					t.Errorf("%s", all)
 				}
 			})
+		})
+	}
+}
+
+// A row is deleted here that the restored server has at an older version than the one that was known: that is a conflict, and the
+// resolver is asked.
+func TestRestoredServerHasWhatWasDeleted(t *testing.T) {
+	t.Parallel()
+	const user = "deleted"
+	for name, c := range map[string]struct {
+		resolver oversqlite.Resolver
+		left     int
+	}{"client wins": {oversqlite.ClientWins, 1}, "server wins": {oversqlite.ServerWins, 2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := pickyWorld(t, "")
+			asked := 0
+			e := pickyDevice(t, w, user, http.DefaultTransport, "", func(cfg *oversqlite.Config) {
+				cfg.Resolver = oversqlite.ResolverFunc(func(ctx context.Context, conflict oversqlite.Conflict) (oversqlite.Resolution, error) {
+					asked++
+					return c.resolver.Resolve(ctx, conflict)
+				})
+			})
+			other := pickyDevice(t, w, user, http.DefaultTransport, "")
+			appWrite(t, other, `INSERT INTO parents VALUES ('a', NULL, 'old'), ('b', NULL, 'old')`)
+			mustSync(t, other)
+			backup, err := w.server.Backup(user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			appWrite(t, other, `UPDATE parents SET note = 'new' WHERE id = 'a'`)
+			mustSync(t, other)
+			mustSync(t, e)
+			appWrite(t, e, `DELETE FROM parents WHERE id = 'a'`)
+			if err := w.server.Restore(user, backup); err != nil {
+				t.Fatal(err)
+			}
+			mustSync(t, e)
+			if got := serverRows(t, w, user, "parents"); len(got) != c.left || asked == 0 {
+				t.Errorf("the server has %s, and the resolver was asked %d times", got, asked)
+			}
 		})
 	}
 }
