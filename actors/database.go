@@ -36,7 +36,7 @@ type database interface {
 	Resolve(ctx context.Context, resolutions []local.Resolution) (local.ResolutionsApplied, error)
 	Freeze(ctx context.Context, request local.FreezeRequest) (local.Frozen, error)
 	OutboxRows(ctx context.Context, from, maxRows, maxBytes int64) ([]wire.PushRow, error)
-	MarkCommitted(ctx context.Context, bundle wire.BundleMeta) error
+	MarkCommitted(ctx context.Context, bundle wire.BundleMeta, isNew bool) (behind bool, err error)
 	TakeConflict(ctx context.Context, conflict wire.Conflict) (local.ConflictTaken, error)
 	RequeueOutbox(ctx context.Context) error
 	DoubtCommit(ctx context.Context) error
@@ -113,7 +113,7 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 	case messages.OutboxRows:
 		return db.OutboxRows(ctx, c.From, c.MaxRows, c.MaxBytes)
 	case messages.MarkCommitted:
-		return nil, db.MarkCommitted(ctx, c.Bundle)
+		return db.MarkCommitted(ctx, c.Bundle, c.New)
 	case messages.TakeConflict:
 		return db.TakeConflict(ctx, c.Conflict)
 	case messages.RequeueOutbox:

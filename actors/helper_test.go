@@ -98,7 +98,9 @@ func (d *fakeDB) Detach(context.Context) (local.Detached, error) {
 func (d *fakeDB) OutboxRows(context.Context, int64, int64, int64) ([]wire.PushRow, error) {
 	return make([]wire.PushRow, 1), nil
 }
-func (d *fakeDB) MarkCommitted(context.Context, wire.BundleMeta) error { return nil }
+func (d *fakeDB) MarkCommitted(context.Context, wire.BundleMeta, bool) (bool, error) {
+	return false, nil
+}
 func (d *fakeDB) ReplayFrozen(context.Context, wire.Contract, wire.BundleMeta) (bool, local.Replayed, error) {
 	return true, local.Replayed{Tables: local.TableSet{"posts"}}, nil
 }

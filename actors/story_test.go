@@ -200,6 +200,8 @@ func (s *stage) event(line string) event {
 
 	case "done": // a command without a result
 		return ok(nil)
+	case "marked":
+		return ok(a.has("behind"))
 	case "fails":
 		return evAnswer{ref: s.flow.ref, err: spokenError(a)}
 	case "refused":
@@ -484,6 +486,9 @@ func spellCommand(c messages.Command) string {
 	case messages.OutboxRows:
 		return fmt.Sprintf("%s from=%d rows≤%d bytes≤%d", name, c.From, c.MaxRows, c.MaxBytes)
 	case messages.MarkCommitted:
+		if c.New {
+			name += " new"
+		}
 		return fmt.Sprintf("%s seq=%d", name, c.Bundle.Seq)
 	case messages.TakeConflict:
 		return fmt.Sprintf("%s %s", name, c.Conflict.Table)

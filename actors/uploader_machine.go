@@ -105,6 +105,7 @@ type uploadMachine struct {
 	quarantine      quarantining
 
 	// Of the attempt.
+	begun  tuple // the push that the server did not have when it was asked
 	outbox local.Outbox
 	more   bool // there may be more to freeze after this bundle
 	// left is how many rows the run may still freeze. Rows go in the order in which they were written, so that all that
@@ -182,7 +183,7 @@ func (m *uploadMachine) start(p messages.Push) {
 		m.only, m.requeued = p.Only.Intents, false
 	}
 	m.sessions, m.commitFailures, m.notFound, m.high = 0, 0, 0, 0
-	m.pushID, m.withoutLease, m.more, m.without, m.refusedBy = "", false, false, nil, nil
+	m.pushID, m.withoutLease, m.more, m.without, m.refusedBy, m.begun = "", false, false, nil, nil, tuple{}
 	m.expect(pushLoading, messages.LoadState{})
 }
 
@@ -234,11 +235,9 @@ func (m *uploadMachine) take(o outcome) {
 		m.inferred = false
 		m.markCommitted(o.result.(wire.BundleMeta))
 	case pushDroppingLease:
-		m.expect(pushMarking, messages.MarkCommitted{Bundle: m.bundle})
+		m.markCommitted(m.bundle)
 	case pushMarking:
-		m.committedBefore, m.committed = m.committed, true
-		m.emit(fxProgressed{})
-		m.prove()
+		m.marked(o.result.(bool))
 	case pushProving:
 		m.proved(o.result.(messages.FrozenReplay))
 	case pushFetching:

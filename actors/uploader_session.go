@@ -37,7 +37,7 @@ func (m *uploadMachine) created(r wire.CreatePushResponse) {
 		m.alreadyCommitted(r.Committed)
 		return
 	}
-	m.pushID = r.PushID
+	m.pushID, m.begun = r.PushID, tuple{m.outbox.SourceID, m.outbox.SourceBundleID}
 	switch {
 	case m.withoutLease:
 		// The seed was not committed, and the scope takes no lease any more: somebody else initialized it.
@@ -75,7 +75,18 @@ func (m *uploadMachine) alreadyCommitted(bundle wire.BundleMeta) {
 
 func (m *uploadMachine) markCommitted(bundle wire.BundleMeta) {
 	m.bundle, m.pushID = bundle, ""
-	m.expect(pushMarking, messages.MarkCommitted{Bundle: bundle})
+	m.expect(pushMarking, messages.MarkCommitted{Bundle: bundle, New: m.begun == tuple{m.outbox.SourceID, m.outbox.SourceBundleID}})
+}
+
+// marked goes on when the commit is on disk. What contradicts the checkpoint is settled by a snapshot.
+func (m *uploadMachine) marked(behind bool) {
+	m.committedBefore, m.committed = m.committed, true
+	m.emit(fxProgressed{})
+	if behind {
+		m.finish(messages.PushNeedsRebuild, nil)
+		return
+	}
+	m.prove()
 }
 
 // readOn reads the rows of the next chunk.

@@ -385,8 +385,8 @@ func (d *recordingDB) Freeze(context.Context, local.FreezeRequest) (local.Frozen
 func (d *recordingDB) OutboxRows(context.Context, int64, int64, int64) ([]wire.PushRow, error) {
 	return nil, d.note("OutboxRows")
 }
-func (d *recordingDB) MarkCommitted(context.Context, wire.BundleMeta) error {
-	return d.note("MarkCommitted")
+func (d *recordingDB) MarkCommitted(context.Context, wire.BundleMeta, bool) (bool, error) {
+	return false, d.note("MarkCommitted")
 }
 func (d *recordingDB) TakeConflict(context.Context, wire.Conflict) (local.ConflictTaken, error) {
 	return local.ConflictTaken{}, d.note("TakeConflict")

@@ -101,8 +101,12 @@ type (
 	Freeze struct{ Request local.FreezeRequest }
 	// OutboxRows answers []wire.PushRow, rows From … of the outbox within both bounds, at least one.
 	OutboxRows struct{ From, MaxRows, MaxBytes int64 }
-	// MarkCommitted records as which bundle the outbox was committed.
-	MarkCommitted struct{ Bundle wire.BundleMeta }
+	// MarkCommitted records as which bundle the outbox was committed. New says that the server has not had it before this
+	// run; then the answer is a bool: the number contradicts the checkpoint, and the rebuild gate is set.
+	MarkCommitted struct {
+		Bundle wire.BundleMeta
+		New    bool
+	}
 	// TakeConflict answers local.ConflictTaken: the image is a shadow now and the outbox went back to dirty.
 	TakeConflict struct{ Conflict wire.Conflict }
 	// RequeueOutbox puts the outbox back to dirty.

@@ -118,7 +118,7 @@ func echo(t testing.TB, db *DB, box local.Outbox, seq int64) wire.Bundle {
 // markCommitted records that the outbox was committed as b.
 func markCommitted(t testing.TB, db *DB, b wire.Bundle) {
 	t.Helper()
-	if err := db.MarkCommitted(t.Context(), b.BundleMeta); err != nil {
+	if _, err := db.MarkCommitted(t.Context(), b.BundleMeta, false); err != nil {
 		t.Fatal(err)
 	}
 }

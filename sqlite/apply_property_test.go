@@ -310,19 +310,23 @@ func (d *device) push(t *rapid.T) {
 		})
 		return
 	}
+	mark := func(ctx context.Context) error {
+		_, err := d.db.MarkCommitted(ctx, b.BundleMeta, false)
+		return err
+	}
 	switch rapid.SampledFrom([]string{"lost", "replay", "frozen", "staged"}).Draw(t, "answer") {
 	case "lost": // the answer to the commit; a later pull or push finds out
 	case "replay":
 		proof := known && s.Outbox.State == local.OutboxPrepared
 		if !proof {
-			d.crashing("mark", func(ctx context.Context) error { return d.db.MarkCommitted(ctx, b.BundleMeta) })
+			d.crashing("mark", mark)
 		}
 		d.crashing("replay", func(ctx context.Context) error {
 			_, err := d.db.Replay(ctx, classic(d.tb), b, proof)
 			return err
 		})
 	case "frozen":
-		d.crashing("mark", func(ctx context.Context) error { return d.db.MarkCommitted(ctx, b.BundleMeta) })
+		d.crashing("mark", mark)
 		d.crashing("replay frozen", func(ctx context.Context) error {
 			_, _, err := d.db.ReplayFrozen(ctx, classic(d.tb), b.BundleMeta)
 			return err

@@ -88,9 +88,14 @@ func (db *DB) outboxRow(s *sqlite3.Stmt, ordinal int64) (r wire.PushRow, err err
 
 // MarkCommitted records as which bundle the outbox was committed. Repeating it with the same bundle is fine.
 //
+// isNew says that the server did not have the push when this run began, so that its bundle is newer than all that was seen
+// before. If its number says otherwise, the server was put back to an older state in between (behind): what is known here
+// of later bundles is no more and would undo rows of this one. It is forgotten for these rows, and the rebuild gate is set.
+//
 // Errors: *wire.ProtocolError when the bundle is not one that the outbox can have become; *local.DatabaseError.
-func (db *DB) MarkCommitted(ctx context.Context, m wire.BundleMeta) error {
-	return db.write(ctx, "mark committed", relaxed, func() error {
+func (db *DB) MarkCommitted(ctx context.Context, m wire.BundleMeta, isNew bool) (behind bool, err error) {
+	err = db.write(ctx, "mark committed", relaxed, func() error {
+		behind = false
 		b, err := db.outbox()
 		if err != nil {
 			return err
@@ -106,10 +111,30 @@ func (db *DB) MarkCommitted(ctx context.Context, m wire.BundleMeta) error {
 		case m.Seq < 1 || m.Hash == "":
 			return foreign("it names no bundle")
 		case b.State == local.OutboxPrepared:
+			if behind, err = db.contradicts(m.Seq, isNew); err != nil {
+				return err
+			}
 			return db.conn.run(`UPDATE _sync_outbox_bundle SET state = 'committed_remote', remote_bundle_hash = ?, remote_bundle_seq = ?`, m.Hash, m.Seq)
 		case m.Seq != b.RemoteSeq || m.Hash != b.RemoteHash:
 			return foreign("the push was said to be another bundle before")
 		}
 		return nil
 	})
+	return behind, err
+}
+
+// contradicts finds out whether a new bundle has a number that had been given before, and takes the consequences.
+func (db *DB) contradicts(seq int64, isNew bool) (behind bool, err error) {
+	if !isNew {
+		return false, nil // it may well be older than what was pulled since
+	}
+	h, err := db.head()
+	if err != nil || seq > h.checkpoint {
+		return false, err
+	}
+	if err := db.setRebuildGate(local.ReasonCheckpointAhead); err != nil {
+		return false, err
+	}
+	return true, db.conn.run(`DELETE FROM _sync_shadow AS x WHERE row_version > ? AND EXISTS (
+  SELECT 1 FROM _sync_outbox_rows o WHERE o.schema_name = x.schema_name AND o.table_name = x.table_name AND o.key_json = x.key_json)`, seq)
 }

@@ -57,7 +57,7 @@ func TestMarkCommitted(t *testing.T) {
 	t.Parallel()
 	db := synced(t, testDB(t, usersDDL, "users"))
 	var dberr *local.DatabaseError
-	if err := db.MarkCommitted(t.Context(), wire.BundleMeta{Seq: 1, Hash: "h"}); !errors.As(err, &dberr) {
+	if _, err := db.MarkCommitted(t.Context(), wire.BundleMeta{Seq: 1, Hash: "h"}, true); !errors.As(err, &dberr) {
 		t.Errorf("nothing in flight: %v", err)
 	}
 	edit(t, db, wire.OpInsert)
@@ -70,12 +70,12 @@ func TestMarkCommitted(t *testing.T) {
 		"no hash":        {Seq: 7, SourceID: box.SourceID, SourceBundleID: 1},
 	} {
 		var proto *wire.ProtocolError
-		if err := db.MarkCommitted(t.Context(), m); !errors.As(err, &proto) {
+		if _, err := db.MarkCommitted(t.Context(), m, true); !errors.As(err, &proto) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for range 2 {
-		if err := db.MarkCommitted(t.Context(), ok); err != nil {
+		if _, err := db.MarkCommitted(t.Context(), ok, true); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "outbox", rows(t, db, `SELECT state, remote_bundle_seq, remote_bundle_hash FROM _sync_outbox_bundle`), []string{"committed_remote|7|h"})
@@ -83,7 +83,7 @@ func TestMarkCommitted(t *testing.T) {
 	other := ok
 	other.Seq = 8
 	var proto *wire.ProtocolError
-	if err := db.MarkCommitted(t.Context(), other); !errors.As(err, &proto) {
+	if _, err := db.MarkCommitted(t.Context(), other, true); !errors.As(err, &proto) {
 		t.Errorf("another bundle: %v", err)
 	}
 	if _, err := db.TakeConflict(t.Context(), wire.Conflict{}); !errors.As(err, &dberr) {

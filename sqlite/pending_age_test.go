@@ -30,7 +30,8 @@ func TestAChangeInTheOutboxKeepsItsAge(t *testing.T) {
 	oldest("refused", local.Pending{Dirty: 3})
 	freeze(t, db, local.FreezeRequest{MaxRows: 2})
 	oldest("some of them frozen again", local.Pending{Outbox: 2, Dirty: 1})
-	must(t, db.MarkCommitted(t.Context(), wire.BundleMeta{Seq: 1, Hash: "h", SourceID: state(t, db).Outbox.SourceID, SourceBundleID: state(t, db).Outbox.SourceBundleID}))
+	_, err := db.MarkCommitted(t.Context(), wire.BundleMeta{Seq: 1, Hash: "h", SourceID: state(t, db).Outbox.SourceID, SourceBundleID: state(t, db).Outbox.SourceBundleID}, true)
+	must(t, err)
 	oldest("committed, not settled", local.Pending{Outbox: 2, Dirty: 1})
 	must(t, db.Close())
 	if got := state(t, mustOpen(t, db.cfg)).Pending.OldestAt; !got.Equal(written) {

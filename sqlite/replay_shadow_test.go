@@ -81,6 +81,64 @@ func TestReplayAfterARebuild(t *testing.T) {
 	}
 }
 
+// TestNewCommitWithAnOldNumber settles a push that a server which was put back took for the first time, under a number that
+// the checkpoint has passed: what is known of later bundles is no more.
+func TestNewCommitWithAnOldNumber(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		seq     int64 // of the commit; the checkpoint is 24
+		isNew   bool
+		edited  bool
+		gate    bool
+		users   []string
+		intents []string
+	}{
+		{name: "a new one", seq: 8, isNew: true, gate: true, users: []string{"u1|mine", "u2|mine"}},
+		{name: "at the checkpoint", seq: 24, isNew: true, gate: true, users: []string{"u1|mine", "u2|mine"}},
+		{name: "after the checkpoint", seq: 25, isNew: true, users: []string{"u1|mine", "u2|mine"}},
+		{name: "edited since", seq: 8, isNew: true, edited: true, gate: true, users: []string{"u1|mine", "u2|newer"},
+			intents: []string{`users u2 UPDATE on 8 {"id":"u2","name":"newer"} state 8 base {"id":"u2","name":"mine"}`}},
+		{name: "an old one, of which only the answer is new", seq: 8, users: []string{}},
+	} {
+		ways := []string{"frozen", "fetched"}
+		if c.gate {
+			ways = append(ways, "snapshot")
+		}
+		for _, how := range ways {
+			t.Run(c.name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				db := attachedDB(t, usersDDL, "users")
+				attachAt(t, db, 10)
+				exec(t, db, `INSERT INTO users VALUES ('u1', 'mine'), ('u2', 'mine')`)
+				b := echo(t, db, outboxOf(t, db), c.seq)
+				restored(t, db, snap(t, db, 24)) // without them: deleted, for all that is known
+				if c.edited {
+					exec(t, db, `UPDATE users SET name = 'newer' WHERE id = 'u2'`)
+				}
+				behind, err := db.MarkCommitted(t.Context(), b.BundleMeta, c.isNew)
+				must(t, err)
+				st := state(t, db)
+				same(t, "gate", []any{behind, st.Attachment.RebuildRequired, st.Operation.Reason == local.ReasonCheckpointAhead}, []any{c.gate, c.gate, c.gate})
+				switch how {
+				case "frozen":
+					settlings["frozen"](t, db, b)
+				case "fetched":
+					replayed(t, db, b, false)
+				case "snapshot":
+					restored(t, db, snap(t, db, c.seq, b.Rows...))
+				}
+				if c.intents == nil {
+					c.intents = []string{}
+				}
+				same(t, "users", rows(t, db, `SELECT id, name FROM users ORDER BY id`), c.users)
+				same(t, "intents", intents(t, db), c.intents)
+				verify(t, db)
+			})
+		}
+	}
+}
+
 // TestReplayOfAnInsertWithoutEffect: the bundle lacks an INSERT because the server has a row of another device there.
 func TestReplayOfAnInsertWithoutEffect(t *testing.T) {
 	t.Parallel()
