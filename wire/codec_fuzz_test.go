@@ -26,6 +26,9 @@ func FuzzKeys(f *testing.F) {
 		f.Add([]byte(s), `a"b`)
 	}
 	f.Fuzz(func(t *testing.T, local []byte, column string) {
+		if !utf8.ValidString(column) {
+			return // no database with such a name can be opened
+		}
 		for _, kind := range []Kind{KindText, KindUUIDBlob, KindBlob, KindInteger} {
 			table := &Table{Schema: "m", Name: "t", Columns: []Column{{"x", KindReal}, {column, kind}}, Key: 1}
 			key, err := WireKey(table, string(local))
@@ -86,22 +89,20 @@ func localKey(local []byte, column string, kind Kind) (text, reason string) {
 // keyEverywhere takes a wire key to everywhere it goes.
 func keyEverywhere(t *testing.T, table *Table, key Key) {
 	t.Helper()
-	if utf8.ValidString(key.Column) {
-		stored := string(AppendWireKeyJSON(nil, key))
-		if back, err := ParseWireKeyJSON(stored); err != nil || back != key {
-			t.Fatalf("%+v is stored as %s and comes back as %+v, %v", key, stored, back, err)
-		}
-		var members map[string]string
-		if err := json.Unmarshal([]byte(stored), &members); err != nil || len(members) != 1 || members[key.Column] != key.Value {
-			t.Fatalf("%+v is stored as %s", key, stored)
-		}
-		row := `{"stable_bundle_seq":1,"bundles":[{"bundle_seq":1,"source_id":"s","source_bundle_id":1,"rows":[{"schema":"m","table":"t","op":"DELETE","row_version":1,"key":` + stored + `}]}]}`
-		for _, c := range contracts {
-			page, err := c.DecodePull([]byte(row), PullRequest{})
-			fit := key.Column != "" && (c.Name() == ClassicContract || strings.TrimSpace(key.Value) != "" && !strings.EqualFold(key.Column, hiddenColumn))
-			if (err == nil) != fit || fit && page.Bundles[0].Rows[0].Key != key {
-				t.Fatalf("%s: %+v, %v", row, page, err)
-			}
+	stored := string(AppendWireKeyJSON(nil, key))
+	if back, err := ParseWireKeyJSON(stored); err != nil || back != key {
+		t.Fatalf("%+v is stored as %s and comes back as %+v, %v", key, stored, back, err)
+	}
+	var members map[string]string
+	if err := json.Unmarshal([]byte(stored), &members); err != nil || len(members) != 1 || members[key.Column] != key.Value {
+		t.Fatalf("%+v is stored as %s", key, stored)
+	}
+	row := `{"stable_bundle_seq":1,"bundles":[{"bundle_seq":1,"source_id":"s","source_bundle_id":1,"rows":[{"schema":"m","table":"t","op":"DELETE","row_version":1,"key":` + stored + `}]}]}`
+	for _, c := range contracts {
+		page, err := c.DecodePull([]byte(row), PullRequest{})
+		fit := key.Column != "" && (c.Name() == ClassicContract || strings.TrimSpace(key.Value) != "" && !strings.EqualFold(key.Column, hiddenColumn))
+		if (err == nil) != fit || fit && page.Bundles[0].Rows[0].Key != key {
+			t.Fatalf("%s: %+v, %v", row, page, err)
 		}
 	}
 	value, err := KeyValue(table, key)
