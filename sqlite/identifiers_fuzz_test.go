@@ -250,7 +250,7 @@ func FuzzIdentifiers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, table, key, column, schema string, flags uint8, text string, n int64, x float64, blob []byte) {
 		if len(table)+len(key)+len(column)+len(schema)+len(text)+len(blob) > 8000 {
-			t.Skip("as large as other tests")
+			return // a statement of such a size takes SQLite longer than it tells
 		}
 		h := &hostileSchema{table, key, column, schema, flags, text, n, x, blob}
 		h.check(t)

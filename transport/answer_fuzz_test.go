@@ -117,7 +117,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, encoding, retryAfter string, body []byte, limit uint16, flags uint8) {
 		if status < 200 || status > 599 {
-			t.Skip("net/http answers no such status")
+			return // net/http answers no such status
 		}
 		name := wire.ClassicContract
 		if flags&1 != 0 {
