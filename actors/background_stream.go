@@ -60,6 +60,7 @@ func (m *sessionMachine) tendStream() {
 		m.watch()
 	case !want && s.state != streamNone && s.state != streamEnding:
 		s.state, s.err = streamEnding, nil
+		m.checked = time.Time{}
 		m.emit(fxUnwatch{})
 	}
 }

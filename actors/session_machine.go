@@ -59,7 +59,7 @@ type sessionMachine struct {
 	failure *messages.EngineFailedError
 
 	bg background
-	// checked is when a pull or a connect has last shown the checkpoint to be one of the server's. Zero: a stream has been lost since.
+	// checked is when a pull or a connect has last shown the checkpoint to be one of the server's. Zero: a stream has ended since.
 	checked time.Time
 
 	lastRef uint64
