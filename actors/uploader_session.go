@@ -73,9 +73,10 @@ func (m *uploadMachine) alreadyCommitted(bundle wire.BundleMeta) {
 	m.markCommitted(bundle)
 }
 
+// markCommitted records a commit. What is only inferred may be that of another push, and is new to nobody.
 func (m *uploadMachine) markCommitted(bundle wire.BundleMeta) {
 	m.bundle, m.pushID = bundle, ""
-	m.expect(pushMarking, messages.MarkCommitted{Bundle: bundle, New: m.begun == tuple{m.outbox.SourceID, m.outbox.SourceBundleID}})
+	m.expect(pushMarking, messages.MarkCommitted{Bundle: bundle, New: !m.inferred && m.begun == tuple{m.outbox.SourceID, m.outbox.SourceBundleID}})
 }
 
 // marked goes on when the commit is on disk. What contradicts the checkpoint is settled by a snapshot.
