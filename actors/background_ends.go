@@ -168,10 +168,17 @@ func (m *sessionMachine) laneSucceeded(r *sessionRun) {
 // needsApplication reports whether only the application can do something about err: nothing changes by repeating.
 func needsApplication(err error) bool {
 	var (
+		binding *messages.AttachBindingConflictError
+		state   *messages.AttachLocalStateConflictError
+	)
+	return needsRecovery(err) || errors.As(err, &binding) || errors.As(err, &state)
+}
+
+// needsRecovery reports whether err says that the source has to be replaced.
+func needsRecovery(err error) bool {
+	var (
 		recovery *messages.SourceRecoveryRequiredError
 		diverged *messages.SourceReplacementDivergedError
-		binding  *messages.AttachBindingConflictError
-		state    *messages.AttachLocalStateConflictError
 	)
-	return errors.As(err, &recovery) || errors.As(err, &diverged) || errors.As(err, &binding) || errors.As(err, &state)
+	return errors.As(err, &recovery) || errors.As(err, &diverged)
 }

@@ -94,4 +94,9 @@ func (m *sessionMachine) rotated(by *local.Rotation) {
 	m.state.Attachment.CurrentSourceID = by.To
 	m.state.Operation = local.Operation{Kind: local.NoOperation}
 	m.emit(fxPublish{SourceRotated{From: by.From, To: by.To, Reason: by.Reason}})
+	for l := range lanes { // another lane, or a call, has done what this one waited for
+		if p := &m.bg.pace[l]; p.hold == holdApplication && needsRecovery(p.err) {
+			*p = pace{}
+		}
+	}
 }
