@@ -140,7 +140,7 @@ type Applied struct {
 // Collision names the intents around which a bundle could not be applied.
 type Collision struct {
 	BundleSeq int64
-	Cause     string // "foreign_key" or "unique"
+	Cause     string // "foreign_key" or "unique"; "doubt": they cannot make room while it is open whether the outbox was committed
 	Intents   []IntentKey
 }
 

@@ -148,7 +148,37 @@ func TestDisplacingInVainChangesNothing(t *testing.T) {
 	}
 }
 
-// displaced makes a database with a displaced new leaf of the node p.
+// A snapshot that does not show the push that was committed puts that in doubt before anything makes room for its rows.
+func TestNothingMakesRoomForASnapshotThatDoubtsThePush(t *testing.T) {
+	t.Parallel()
+	db := attachedDB(t, pairDDL, "pairs")
+	attachAt(t, db, 1)
+	exec(t, db, `INSERT INTO pairs VALUES ('a', 'x')`)
+	box := freeze(t, db, local.FreezeRequest{}).Outbox
+	b := echo(t, db, box, 3)
+	markCommitted(t, db, b)
+	exec(t, db, `INSERT INTO pairs VALUES ('b', 'y')`)
+	lost := snap(t, db, 2, at(2, put("pairs", "s", name("y"))))
+	room := local.Displacement{Intents: keys("pairs", `{"id":"b"}`), Reason: blocked}
+	var collision *local.CollisionError
+	if _, err := db.ApplySnapshot(t.Context(), classic(t), lost, room); !errors.As(err, &collision) || collision.Collision.Cause != "doubt" || len(collision.Collision.Intents) != 1 || collision.Collision.BundleSeq != 2 {
+		t.Fatalf("%v", err)
+	}
+	verify(t, db)
+	same(t, "the outbox", state(t, db).Outbox.State, local.OutboxPrepared)
+	same(t, "rows", rows(t, db, `SELECT * FROM pairs ORDER BY id`), []string{"a|x", "b|y"})
+	same(t, "checkpoint", state(t, db).Attachment.Checkpoint, int64(1))
+	same(t, "displaced", len(quarantined(t, db)), 0)
+	// When the server says that it has it after all, a snapshot that shows it settles it, and what is in its way makes room.
+	markCommitted(t, db, b)
+	r, err := db.ApplySnapshot(t.Context(), classic(t), snap(t, db, 4, at(3, put("pairs", "a", name("x"))), at(2, put("pairs", "s", name("y")))), room)
+	must(t, err)
+	verify(t, db)
+	same(t, "settled", []any{r.OutboxSettled, len(r.Displaced)}, []any{true, 1})
+	same(t, "rows", rows(t, db, `SELECT * FROM pairs ORDER BY id`), []string{"a|x", "s|y"})
+}
+
+// displacedLeaf makes a database with a displaced new leaf of the node p.
 func displacedLeaf(t *testing.T) *DB {
 	t.Helper()
 	db := attachedDB(t, treeDDL, "nodes", "leaves")

@@ -28,7 +28,9 @@ const snapshotScratch = `CREATE TEMP TABLE IF NOT EXISTS _sync_intents (schema_n
 //
 // When rows of the snapshot collide with intents the answer is a *local.CollisionError and nothing is changed.
 //
-// Intents to be displaced by a rebuild make room first.
+// Intents to be displaced by a rebuild make room first. If a committed outbox then turns out not to be what the server has,
+// it is in doubt again, which is all that is done; the error is a *local.CollisionError of these intents with the cause
+// "doubt".
 func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.SnapshotSession, displace ...local.Displacement) (local.Restored, error) {
 	var (
 		out       local.Restored
@@ -62,6 +64,14 @@ func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.S
 		out = s.out
 		return nil, err
 	})
+	if errors.Is(err, errDoubtful) {
+		if err = db.DoubtCommit(ctx); err == nil {
+			collision = &local.Collision{Cause: "doubt"}
+			for _, d := range displace {
+				collision.Intents = append(collision.Intents, d.Intents...)
+			}
+		}
+	}
 	if collision != nil {
 		collision.BundleSeq = session.BundleSeq
 		return local.Restored{}, &local.CollisionError{Collision: *collision}
@@ -72,7 +82,10 @@ func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.S
 	return out, nil
 }
 
-var errCollision = errors.New("sqlite: the snapshot collides with intents")
+var (
+	errCollision = errors.New("sqlite: the snapshot collides with intents")
+	errDoubtful  = errors.New("sqlite: the snapshot does not show the push that was committed")
+)
 
 // snapshot is one application of the snapshot stage.
 type snapshot struct {
@@ -146,6 +159,8 @@ func (s *snapshot) rebuild() (*local.Collision, error) {
 		}
 	}
 	switch {
+	case box.State == local.OutboxCommittedRemote && !covered && len(s.displace) > 0:
+		return nil, errDoubtful // nothing makes room while a push is in flight, and this one is again
 	case box.State == local.OutboxCommittedRemote && !covered:
 		if err := s.db.uncommit(); err != nil {
 			return nil, err
