@@ -24,6 +24,10 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		m.thesePushed(d)
 		return
 	}
+	if r.at.action == actReplay && r.verb == VerbRebuild {
+		m.replayedFirst(d.Err)
+		return
+	}
 	if m.recovers(d.Err) {
 		return
 	}
@@ -62,6 +66,38 @@ func (m *sessionMachine) pushDone(d messages.PushDone) {
 		r.next(actAskForLease, actPush)
 	}
 	m.proceed()
+}
+
+// uncertain reports whether a snapshot might settle a committed push that the server has lost: it cannot tell a row that
+// never came from one that was deleted since. Only the push's own bundle tells, as long as there is one.
+func (m *sessionMachine) uncertain() bool {
+	s := &m.state
+	return s.Outbox.State == local.OutboxCommittedRemote && !m.downloadsPaused && s.Operation.Reason != local.ReasonHistoryPruned
+}
+
+// replayedFirst goes on with a Rebuild that has asked for what the push in flight was committed as. It is the way out of
+// a server that refuses that, or answers it wrongly, for good.
+func (m *sessionMachine) replayedFirst(err error) {
+	var (
+		r         = m.current
+		refused   *wire.HTTPError
+		wrong     *wire.ProtocolError
+		exhausted *messages.RetryExhaustedError
+		auth      *messages.AuthError
+		required  *messages.SourceRecoveryRequiredError
+	)
+	switch {
+	case r.abandoned, errors.As(err, &exhausted), errors.As(err, &auth): // nothing was said of it
+	case errors.As(err, &required): // the snapshot replaces the source
+		r.recovered = true
+		r.without(actGate)
+		err = nil
+	case errors.As(err, &refused), errors.As(err, &wrong), holdsUploads(err):
+		err = nil
+	}
+	if m.settled(err) {
+		m.proceed()
+	}
 }
 
 // holdsUploads reports whether err keeps uploads back without saying anything against downloads.

@@ -230,7 +230,7 @@ func (m *sessionMachine) begin(s step) {
 		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), PastGate: true, Only: r.collision}})
 	case actReplay:
 		r.begun = true
-		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), ReplayOnly: true}})
+		m.issue(fxPush{messages.Push{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), ReplayOnly: true, PastGate: r.verb == VerbRebuild}})
 	case actPull:
 		if m.downloadsPaused {
 			r.result.Sync.DownloadSkipped = true
@@ -444,6 +444,8 @@ func (m *sessionMachine) loaded() {
 		r.recovered = true
 		r.without(actGate)
 		m.currentCommand(beginRecovery)
+	case r.verb == VerbRebuild && m.uncertain():
+		r.next(actLink, actReplay)
 	}
 }
 

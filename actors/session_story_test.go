@@ -378,7 +378,7 @@ func parseAuto(tokens []string) AutoConfig {
 	return a
 }
 
-// parseState reads "user=u dirty=2 lease gate outbox=classic contract=classic keep reattach live recovery=reason replace=u staged at=7".
+// parseState reads "user=u dirty=2 lease gate outbox=classic committed contract=classic keep reattach live recovery=reason replace=u staged at=7".
 func parseState(tokens []string) local.State {
 	s := local.State{Attachment: local.Attachment{CurrentSourceID: "source", Binding: local.Anonymous}}
 	s.Operation.Kind = local.NoOperation
@@ -395,7 +395,9 @@ func parseState(tokens []string) local.State {
 		case "lease":
 			s.Attachment.InitializationID, s.Pending.Lease = "lease", true
 		case "gate":
-			s.Attachment.RebuildRequired = true
+			s.Attachment.RebuildRequired, s.Operation.Reason = true, value
+		case "committed":
+			s.Outbox.State, s.Pending.Outbox = local.OutboxCommittedRemote, 1
 		case "outbox":
 			s.Outbox.State, s.FrozenContract, s.Pending.Outbox = local.OutboxPrepared, wire.ContractName(value), 1
 		case "keep":
@@ -465,7 +467,13 @@ func namedError(name string) error {
 	case "lost":
 		return &messages.AttachRequiredError{Operation: "PushPending", Reason: "initialization_expired"}
 	case "auth":
-		return &messages.AuthError{Operation: "pull", Status: 401}
+		return &messages.AuthError{Operation: "pull", Status: 401, Err: &wire.HTTPError{Operation: "pull", Status: 401}}
+	case "exhausted":
+		return &messages.RetryExhaustedError{Operation: "fetch committed rows", Attempts: 5, LastErr: &wire.HTTPError{Operation: "fetch committed rows", Status: 503}}
+	case "forbidden":
+		return &wire.HTTPError{Operation: "fetch committed rows", Status: 403, Code: "no"}
+	case "protocol":
+		return &wire.ProtocolError{Operation: "fetch committed rows", Reason: "no JSON"}
 	case "panic":
 		return &panicked{cause: "boom"}
 	case "value":

@@ -170,10 +170,20 @@ func (m *uploadMachine) otherRequest(err *wire.RequestHashError) {
 	m.block(&local.Blocked{Code: local.BlockedBySequence, Message: err.Error()}, mismatch)
 }
 
-// contradicted has a snapshot tell what the server holds that shows another bundle where it had committed ours.
+// contradicted has a snapshot tell what the server holds that shows another bundle where it had committed ours, and create
+// what became of that: it may be lost. A server that then says again that it is committed is believed.
 func (m *uploadMachine) contradicted() {
-	m.finishAfter(messages.PushNeedsRebuild, nil, messages.SetRebuildGate{Reason: local.ReasonResume})
+	gate := messages.SetRebuildGate{Reason: local.ReasonResume}
+	if m.doubted {
+		m.finishAfter(messages.PushNeedsRebuild, nil, gate)
+		return
+	}
+	m.doubt()
+	m.finishAfter(messages.PushNeedsRebuild, nil, messages.DoubtCommit{}, gate)
 }
+
+// doubt takes back that the outbox is known to be committed.
+func (m *uploadMachine) doubt() { m.doubted, m.committed = true, m.committedBefore }
 
 // pushRefused decides what becomes of an outbox that is not known to be committed.
 func (m *uploadMachine) pushRefused(e *wire.HTTPError) {
@@ -267,10 +277,13 @@ func (m *uploadMachine) bundleMissing(e *wire.HTTPError) {
 	switch {
 	case m.notFound <= maxNotFound:
 		m.askLater(m.given.(fxAsk).request, e)
-	case m.doubted || m.replay:
+	case m.doubted:
 		m.finish(0, e)
+	case m.replay: // create is not to be asked now
+		m.doubt()
+		m.finishAfter(messages.PushNoChange, nil, messages.DoubtCommit{})
 	default:
-		m.doubted, m.committed = true, m.committedBefore
+		m.doubt()
 		m.expect(pushDoubting, messages.DoubtCommit{})
 	}
 }
