@@ -49,7 +49,7 @@ type RetryExhaustedError struct {
 }
 
 func (e *RetryExhaustedError) Error() string {
-	return fmt.Sprintf("oversqlite: %s failed %d times, giving up: %v", e.Operation, e.Attempts, e.LastErr)
+	return fmt.Sprintf("oversqlite: giving up on %s (attempts: %d): %v", e.Operation, e.Attempts, e.LastErr)
 }
 
 func (e *RetryExhaustedError) Unwrap() error { return e.LastErr }
