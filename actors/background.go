@@ -255,12 +255,12 @@ func (m *sessionMachine) giveWay() {
 	m.emit(fxCancel{Effect: r.outstanding})
 }
 
-// tendPoll calls for a pull when one is due. While the stream is open there is no need of it, nor of a timer: what other
-// processes commit, of which nothing else tells, is looked for with the stream's heartbeats then.
+// tendPoll calls for a pull when one is due. While the stream is open, and a pull has been answered since, there is no need
+// of it, nor of a timer: what other processes commit, of which nothing else tells, is looked for with the stream's heartbeats then.
 func (m *sessionMachine) tendPoll() {
 	b := &m.bg
 	switch {
-	case !m.active() || m.user == "" || b.auth != nil || b.stream.state == streamOpen:
+	case !m.active() || m.user == "" || b.auth != nil || b.stream.state == streamOpen && !b.stream.vouched:
 		b.pollAt = time.Time{}
 	case b.pollAt.IsZero():
 		b.pollAt = m.nextPoll()

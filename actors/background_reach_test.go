@@ -46,10 +46,11 @@ func (w *sessionWalk) checkAuto(t *testing.T) {
 	if m.current != nil || len(m.queue) > 0 {
 		return // somebody answers the effect outstanding: see check
 	}
-	if m.user != "" && b.auth == nil && b.stream.state != streamOpen && !armed(b.alarm, b.pollAt) {
+	polls := m.user != "" && (b.stream.state != streamOpen || b.stream.vouched)
+	if polls && b.auth == nil && !armed(b.alarm, b.pollAt) {
 		w.fail(t, "there is neither a stream nor a poll")
 	}
-	busy := b.window.open || b.stream.state != streamOpen && m.user != ""
+	busy := b.window.open || polls
 	for l := range lanes {
 		w.checkLane(t, l, &s)
 		if _, ok := m.wakes(l); ok {

@@ -28,6 +28,8 @@ type stream struct {
 	attempt int       // streamDown: failures in a row
 	until   time.Time // streamDown: when the watcher tries again
 	refused error     // why there is none to be had
+
+	vouched bool // streamOpen: that the checkpoint is one of the server's is known from before it was open, so that a poll is due yet
 }
 
 // lossSpread scatters the pulls of clients that lose their streams in the same moment, because their server ended.
@@ -68,7 +70,7 @@ func (m *sessionMachine) tendStream() {
 func (m *sessionMachine) watch() {
 	s := &m.bg.stream
 	s.epoch++
-	s.state, s.err = streamOpening, nil
+	s.state, s.err, s.vouched = streamOpening, nil, false
 	if s.attempt > 0 {
 		s.state = streamDown // as it was before the server was found to be away: polls have gone on
 	}
@@ -122,13 +124,23 @@ func (m *sessionMachine) hear(event any) bool {
 }
 
 // check asks for a pull where nothing has shown of late that the checkpoint is one of the server's. A stream tells of what
-// comes after it, and of nothing if the server was put back to an older state meanwhile.
+// comes after it, and of nothing if the server was put back to an older state meanwhile. What has shown it was before the
+// stream, so that polls go on until one more pull has been answered.
 func (m *sessionMachine) check() {
 	r := m.current
 	pulling := r != nil && r.auto && r.lane == lanePull
 	if !pulling && m.now.Sub(m.checked) > checkedFor {
 		m.bg.pull = true
 	}
+	m.bg.stream.vouched = true
+}
+
+// openStream is the epoch of the stream that is open; 0: none is.
+func (m *sessionMachine) openStream() uint64 {
+	if s := &m.bg.stream; s.state == streamOpen {
+		return s.epoch
+	}
+	return 0
 }
 
 // streamLost goes on without the stream. What may have gone unseen is asked for once, then polls do.

@@ -130,6 +130,9 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	}
 	m.answered()
 	m.checked = m.now
+	if r.watched != 0 && r.watched == m.openStream() {
+		m.bg.stream.vouched = false
+	}
 	// A run may pull more than once: it reports the most that happened.
 	r.result.Sync.Downloads = max(r.result.Sync.Downloads, d.Verdict)
 	if d.Restored != nil {

@@ -223,12 +223,25 @@ func (c *automaticCase) run(t *testing.T, d *dialect) {
 		// Whatever is expected exactly is so until the next attempt is due: 1 s after the first, and never where the stream lives.
 		time.Sleep(time.Until(begun.Add(reconnect - time.Millisecond)))
 		for _, h := range f.held {
-			// Neither heartbeats nor time, of which there is enough for two polls, call for a pull.
-			for range 2 {
+			if what := c.unmet(t, f, follower); what != "" {
+				t.Error(what)
+			}
+			// Heartbeats call for no pull. Nor does time, of which there is enough for three polls, but for the first, as long as no
+			// pull has been answered that was asked for with the stream open.
+			pulled := f.count("GET /sync/pull")
+			for range 3 {
 				if _, err := io.WriteString(h, ": heartbeat\n\n"); err != nil {
 					t.Error(err)
 				}
 				time.Sleep(11 * time.Second)
+			}
+			polls := 0
+			if pulled == 0 {
+				polls = 1
+			}
+			same(t, "polls while the stream is open", f.count("GET /sync/pull")-pulled, polls)
+			if n := c.ExpectedState.FallbackPullsExactly; n != nil {
+				*n += polls
 			}
 		}
 	}
