@@ -70,7 +70,7 @@ func (m *sessionMachine) tendStream() {
 func (m *sessionMachine) watch() {
 	s := &m.bg.stream
 	s.epoch++
-	s.state, s.err, s.vouched = streamOpening, nil, false
+	s.state, s.err = streamOpening, nil
 	if s.attempt > 0 {
 		s.state = streamDown // as it was before the server was found to be away: polls have gone on
 	}

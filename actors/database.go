@@ -39,7 +39,7 @@ type database interface {
 	MarkCommitted(ctx context.Context, bundle wire.BundleMeta, isNew bool) (behind bool, err error)
 	TakeConflict(ctx context.Context, conflict wire.Conflict) (local.ConflictTaken, error)
 	RequeueOutbox(ctx context.Context) error
-	DoubtCommit(ctx context.Context) error
+	DoubtCommit(ctx context.Context, gate string) error
 
 	IsolateOutbox(ctx context.Context, why local.Reason) ([]local.SetAside, error)
 	SetAsideUnfit(ctx context.Context, contract wire.ContractName) ([]local.SetAside, error)
@@ -119,7 +119,7 @@ func execute(ctx context.Context, db database, command messages.Command) (any, e
 	case messages.RequeueOutbox:
 		return nil, db.RequeueOutbox(ctx)
 	case messages.DoubtCommit:
-		return nil, db.DoubtCommit(ctx)
+		return nil, db.DoubtCommit(ctx, c.Gate)
 
 	case messages.IsolateOutbox:
 		return db.IsolateOutbox(ctx, c.Reason)

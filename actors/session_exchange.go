@@ -87,7 +87,7 @@ func (m *sessionMachine) replayedFirst(err error) {
 		required  *messages.SourceRecoveryRequiredError
 	)
 	switch {
-	case r.abandoned, errors.As(err, &exhausted), errors.As(err, &auth): // nothing was said of it
+	case errors.As(err, &exhausted), errors.As(err, &auth): // nothing was said of it
 	case errors.As(err, &required): // the snapshot replaces the source
 		r.recovered = true
 		r.without(actGate)
@@ -130,7 +130,7 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	}
 	m.answered()
 	m.checked = m.now
-	if r.watched != 0 && r.watched == m.openStream() {
+	if r.watched == m.openStream() {
 		m.bg.stream.vouched = false
 	}
 	// A run may pull more than once: it reports the most that happened.

@@ -506,6 +506,8 @@ func spellCommand(c messages.Command) string {
 		return fmt.Sprintf("%s seq=%d", name, c.Bundle.Seq)
 	case messages.SetRebuildGate:
 		return name + " " + c.Reason
+	case messages.DoubtCommit:
+		return strings.TrimSpace(name + " " + c.Gate)
 	case messages.SetSourceRecovery:
 		return strings.TrimSpace(name + " " + c.Reason + " " + c.ReplacedBy)
 	case messages.SetUploadBlocked:

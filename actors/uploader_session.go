@@ -173,13 +173,12 @@ func (m *uploadMachine) otherRequest(err *wire.RequestHashError) {
 // contradicted has a snapshot tell what the server holds that shows another bundle where it had committed ours, and create
 // what became of that: it may be lost. A server that then says again that it is committed is believed.
 func (m *uploadMachine) contradicted() {
-	gate := messages.SetRebuildGate{Reason: local.ReasonResume}
 	if m.doubted {
-		m.finishAfter(messages.PushNeedsRebuild, nil, gate)
+		m.finishAfter(messages.PushNeedsRebuild, nil, messages.SetRebuildGate{Reason: local.ReasonResume})
 		return
 	}
 	m.doubt()
-	m.finishAfter(messages.PushNeedsRebuild, nil, messages.DoubtCommit{}, gate)
+	m.finishAfter(messages.PushNeedsRebuild, nil, messages.DoubtCommit{Gate: local.ReasonResume})
 }
 
 // doubt takes back that the outbox is known to be committed.

@@ -391,8 +391,8 @@ func (d *recordingDB) MarkCommitted(context.Context, wire.BundleMeta, bool) (boo
 func (d *recordingDB) TakeConflict(context.Context, wire.Conflict) (local.ConflictTaken, error) {
 	return local.ConflictTaken{}, d.note("TakeConflict")
 }
-func (d *recordingDB) RequeueOutbox(context.Context) error { return d.note("RequeueOutbox") }
-func (d *recordingDB) DoubtCommit(context.Context) error   { return d.note("DoubtCommit") }
+func (d *recordingDB) RequeueOutbox(context.Context) error       { return d.note("RequeueOutbox") }
+func (d *recordingDB) DoubtCommit(context.Context, string) error { return d.note("DoubtCommit") }
 func (d *recordingDB) IsolateOutbox(context.Context, local.Reason) ([]local.SetAside, error) {
 	return nil, d.note("IsolateOutbox")
 }

@@ -111,8 +111,8 @@ type (
 	TakeConflict struct{ Conflict wire.Conflict }
 	// RequeueOutbox puts the outbox back to dirty.
 	RequeueOutbox struct{}
-	// DoubtCommit takes back that the outbox is known to be committed.
-	DoubtCommit struct{}
+	// DoubtCommit takes back that the outbox is known to be committed. With a reason, the rebuild gate is set with it.
+	DoubtCommit struct{ Gate string }
 
 	// IsolateOutbox sets aside what is in the outbox. Answers []local.SetAside.
 	IsolateOutbox struct{ Reason local.Reason }

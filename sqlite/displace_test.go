@@ -178,6 +178,20 @@ func TestNothingMakesRoomForASnapshotThatDoubtsThePush(t *testing.T) {
 	same(t, "rows", rows(t, db, `SELECT * FROM pairs ORDER BY id`), []string{"a|x", "s|y"})
 }
 
+// The gate comes in the same transaction, so that a process that dies knows both or neither.
+func TestADoubtedCommitSetsTheGateWithIt(t *testing.T) {
+	t.Parallel()
+	for _, gate := range []string{"", local.ReasonResume} {
+		db := attachedDB(t, pairDDL, "pairs")
+		exec(t, db, `INSERT INTO pairs VALUES ('a', 'x')`)
+		markCommitted(t, db, echo(t, db, freeze(t, db, local.FreezeRequest{}).Outbox, 3))
+		must(t, db.DoubtCommit(t.Context(), gate))
+		st := state(t, db)
+		same(t, "the state", []any{st.Outbox.State, st.Attachment.RebuildRequired, st.Operation.Reason}, []any{local.OutboxPrepared, gate != "", gate})
+		verify(t, db)
+	}
+}
+
 // displacedLeaf makes a database with a displaced new leaf of the node p.
 func displacedLeaf(t *testing.T) *DB {
 	t.Helper()

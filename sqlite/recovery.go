@@ -220,9 +220,17 @@ func (s *snapshot) covers(box local.Outbox) (bool, error) {
 }
 
 // DoubtCommit takes back that the outbox is known to be committed: the server says that it has no such bundle. What became of
-// the outbox the next create tells.
-func (db *DB) DoubtCommit(ctx context.Context) error {
-	return db.write(ctx, "doubt the commit", relaxed, db.uncommit)
+// the outbox the next create tells. With a reason for it, the rebuild gate is set in the same transaction: a process that died
+// in between would forget that the server was put back, or settle the push by a snapshot.
+func (db *DB) DoubtCommit(ctx context.Context, gate string) error {
+	return db.write(ctx, "doubt the commit", relaxed, func() error {
+		if gate != "" {
+			if err := db.setRebuildGate(gate); err != nil {
+				return err
+			}
+		}
+		return db.uncommit()
+	})
 }
 
 // uncommit takes back that the outbox is known to be committed.

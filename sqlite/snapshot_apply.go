@@ -65,7 +65,7 @@ func (db *DB) ApplySnapshot(ctx context.Context, c wire.Contract, session wire.S
 		return nil, err
 	})
 	if errors.Is(err, errDoubtful) {
-		if err = db.DoubtCommit(ctx); err == nil {
+		if err = db.DoubtCommit(ctx, ""); err == nil {
 			collision = &local.Collision{Cause: "doubt"}
 			for _, d := range displace {
 				collision.Intents = append(collision.Intents, d.Intents...)
