@@ -257,7 +257,7 @@ var commands = map[messages.Command]string{
 	messages.RequireReattach{}: "", messages.CancelReplace{}: "", messages.Detach{}: "", messages.Uninstall{}: "", messages.SetRebuildGate{}: "",
 	messages.SetSourceRecovery{}: "", messages.ReserveAnother{}: "", messages.RotateSource{}: "", messages.SetUploadBlocked{}: "", messages.Settle{}: "", &messages.Resolve{}: "",
 	&messages.Freeze{}: "", messages.OutboxRows{}: "", messages.MarkCommitted{}: "", &messages.TakeConflict{}: "",
-	messages.RequeueOutbox{}: "", messages.DoubtCommit{}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
+	messages.RequeueOutbox{}: "", messages.DoubtCommit{Gate: "gate"}: "", messages.ReplayFrozen{Contract: wire.ClassicContract}: "", &messages.Replay{Contract: wire.ClassicContract}: "",
 	&messages.StageBundlePage{}: "", messages.ReplayStaged{Contract: wire.ClassicContract}: "", &messages.ApplyBundles{Contract: wire.ClassicContract}: "",
 	messages.ApplyStaged{Contract: wire.ClassicContract}: "", messages.BeginStage{}: "", &messages.StageSnapshotPage{}: "",
 	messages.IsolateOutbox{}: "", messages.SetAsideUnfit{}: "", messages.LoadQuarantine{}: "Quarantined",
@@ -391,8 +391,13 @@ func (d *recordingDB) MarkCommitted(context.Context, wire.BundleMeta, bool) (boo
 func (d *recordingDB) TakeConflict(context.Context, wire.Conflict) (local.ConflictTaken, error) {
 	return local.ConflictTaken{}, d.note("TakeConflict")
 }
-func (d *recordingDB) RequeueOutbox(context.Context) error       { return d.note("RequeueOutbox") }
-func (d *recordingDB) DoubtCommit(context.Context, string) error { return d.note("DoubtCommit") }
+func (d *recordingDB) RequeueOutbox(context.Context) error { return d.note("RequeueOutbox") }
+func (d *recordingDB) DoubtCommit(_ context.Context, gate string) error {
+	if gate != "gate" {
+		return errors.New("the gate is " + gate)
+	}
+	return d.note("DoubtCommit")
+}
 func (d *recordingDB) IsolateOutbox(context.Context, local.Reason) ([]local.SetAside, error) {
 	return nil, d.note("IsolateOutbox")
 }
