@@ -26,8 +26,8 @@ type AutoConfig struct {
 	MaxDelay time.Duration
 
 	// PollInterval is how long after a pull the next one begins while there is no watch stream to tell of changes; up to a
-	// tenth more or less. Without a stream it is also how late a commit of another process may be noticed. Defaults to 60
-	// seconds.
+	// tenth more or less. One that has just opened takes the place of polls once a pull has been answered since. Without a
+	// stream it is also how late a commit of another process may be noticed. Defaults to 60 seconds.
 	PollInterval time.Duration
 
 	// Watch says whether the server is asked to tell of changes. Defaults to WatchAuto.

@@ -49,7 +49,7 @@ func TestIdle(t *testing.T) {
 				if c.prepare != nil {
 					c.prepare(t, v.engine)
 				}
-				<-time.After(time.Minute)
+				<-time.After(2 * time.Minute) // also for the one poll after a stream has opened on the word of an answer from before it
 				synctest.Wait()
 				if s := v.engine.Status(); s.Reason != c.reason {
 					t.Errorf("%+v", s)
