@@ -9,6 +9,85 @@ import (
 	"github.com/oversqlite/oversqlite/wire"
 )
 
+// openDone takes the answer of opening.
+func (m *sessionMachine) openDone(e evOpened) {
+	r := m.current
+	if r == nil || r.at.action != actOpen || r.ref != e.Ref {
+		return
+	}
+	if !m.settled(e.Err) {
+		return
+	}
+	m.life, m.failure = lifeOpen, nil
+	m.state = e.State
+	m.takeUp()
+	if m.user != "" && (m.state.Attachment.Binding != local.Attached || m.state.Attachment.UserID != m.user) {
+		m.user = ""
+	}
+	m.proceed()
+}
+
+// writerDone takes the writer's answer to a command of the session.
+func (m *sessionMachine) writerDone(e messages.WriterDone) {
+	if i := slices.IndexFunc(m.reads, func(r sessionRead) bool { return r.ref == e.Ref }); i >= 0 {
+		read := m.reads[i]
+		m.reads = slices.Delete(m.reads, i, i+1)
+		if read.look {
+			m.looked(e)
+		} else {
+			m.asideDone(read.call, e)
+		}
+		return
+	}
+	r := m.current
+	if r == nil || r.ref != e.Ref || servedBy(r.outstanding) != ChildWriter {
+		return
+	}
+	if !m.settled(e.Err) {
+		return
+	}
+	switch r.at.action {
+	case actLoad:
+		m.state = e.Result.(local.State)
+		r.fresh = true
+		m.loaded()
+	case actRefresh:
+		m.state = e.Result.(local.State)
+		r.fresh = true
+		m.refreshed()
+	case actDetach:
+		m.detached(e.Result.(local.Detached))
+	case actUninstall:
+		m.life, m.user, m.attachReason, m.link, m.state = lifeNew, "", "", nil, local.State{}
+	default:
+		r.fresh = false
+	}
+	if m.current == r {
+		m.proceed()
+	}
+}
+
+// asideDone answers a call that one transaction has served. One that wrote is answered with the state that it left.
+func (m *sessionMachine) asideDone(call uint64, e messages.WriterDone) {
+	result := Result{}
+	switch r := e.Result.(type) {
+	case local.State:
+		m.state = r
+	case []local.SetAside:
+		result.Quarantine = r
+	default:
+		if d, ok := r.(local.Discarded); ok && len(d.Tables) > 0 {
+			m.emit(fxPublish{TablesChanged{Tables: d.Tables, Cause: messages.CauseDiscard}})
+		}
+		if e.Err == nil {
+			m.read(call, messages.LoadState{})
+			return
+		}
+	}
+	result.State = m.state
+	m.answer(call, result, e.Err)
+}
+
 // pushDone goes on after a push.
 func (m *sessionMachine) pushDone(d messages.PushDone) {
 	r := m.current
