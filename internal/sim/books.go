@@ -71,21 +71,22 @@ func (b *books) rows() map[place]row {
 }
 
 // intents are what the server does not have yet, the newest of each row: where it is kept, and its content; nil for a
-// deletion. aside has what was displaced from its row.
+// deletion. The last column is what it was made from. aside has what was displaced from its row.
 const intentsSQL = `
-SELECT 0, table_name, key_json ->> 'id', local_payload FROM _sync_outbox_rows UNION ALL
-SELECT 1, table_name, key_json ->> 'id', payload FROM _sync_dirty_rows UNION ALL
-SELECT 2, table_name, key_json ->> 'id', payload FROM _sync_quarantine UNION ALL
-SELECT 3, table_name, key_json ->> 'id', payload FROM _sync_displaced ORDER BY 1`
+SELECT 0, table_name, key_json ->> 'id', local_payload, NULL FROM _sync_outbox_rows UNION ALL
+SELECT 1, table_name, key_json ->> 'id', d.payload, b.payload FROM _sync_dirty_rows d LEFT JOIN _sync_base_rows b USING (schema_name, table_name, key_json) UNION ALL
+SELECT 2, table_name, key_json ->> 'id', payload, NULL FROM _sync_quarantine UNION ALL
+SELECT 3, table_name, key_json ->> 'id', payload, NULL FROM _sync_displaced ORDER BY 1`
 
 type intents struct {
 	at     map[place]*row  // the newest of those that stand in their rows; nil: a deletion
+	void   map[place]bool  // those of at that ask for nothing: the row was written again as the server had it
 	aside  map[place]*row  // what was displaced from its row
 	tokens map[string]bool // of all, superseded and displaced ones too
 }
 
 func (b *books) intents() intents {
-	in := intents{at: map[place]*row{}, aside: map[place]*row{}, tokens: map[string]bool{}}
+	in := intents{at: map[place]*row{}, void: map[place]bool{}, aside: map[place]*row{}, tokens: map[string]bool{}}
 	b.each(intentsSQL, func(s *sqlite3.Stmt) {
 		kind := s.ColumnInt(0)
 		p := workload.At(s.ColumnText(1), s.ColumnText(2))
@@ -97,14 +98,23 @@ func (b *books) intents() intents {
 			at[p] = nil
 			return
 		}
-		_, r, err := tableNamed(p.Table).Read(s.ColumnRawText(3), false)
-		if err != nil {
-			fail("sim", "%s: %v", b.v.d.name, err)
-		}
+		r := b.read(p, s.ColumnRawText(3))
 		in.tokens[r.Token] = true
+		if _, frozen := at[p]; !frozen && s.ColumnType(4) != sqlite3.NULL && b.read(p, s.ColumnRawText(4)).Text == r.Text {
+			in.void[p] = true
+		}
 		at[p] = &r
 	})
 	return in
+}
+
+// read reads a row in local form.
+func (b *books) read(p place, payload []byte) row {
+	_, r, err := tableNamed(p.Table).Read(payload, false)
+	if err != nil {
+		fail("sim", "%s: %v", b.v.d.name, err)
+	}
+	return r
 }
 
 // rebind takes in whose the file is by now. What is written in an anonymous one may be replaced by an Attach, and is then
@@ -164,9 +174,11 @@ func (v *life) check() {
 		v.checkMine(here, &in)
 	}
 	v.checkNewest(&in)
-	d.held = map[place]bool{}
+	d.held, d.void = map[place]bool{}, in.void
 	for p := range in.at {
-		d.held[p] = true
+		if !in.void[p] {
+			d.held[p] = true
+		}
 	}
 }
 
@@ -189,10 +201,14 @@ func (v *life) checkMine(here map[place]row, in *intents) {
 		}
 	}
 	for p := range d.givenUp {
-		if !p.Of(d.name) {
-			continue
+		if p.Of(d.name) {
+			d.leave(p, here)
 		}
-		d.leave(p, here)
+	}
+	for p := range d.void { // it is the server's, which may have lost it
+		if _, intent := in.at[p]; d.user.eras > 0 && !intent && p.Of(d.name) {
+			d.leave(p, here)
+		}
 	}
 	for _, p := range places(d.mine) {
 		r := d.mine[p]

@@ -57,6 +57,7 @@ type device struct {
 	overtaken  bool           // and it cannot know
 	untold     bool           // whether it has gone over to its era, of which it might as well not have
 	held       map[place]bool // what was pending when it was last looked at
+	void       map[place]bool // what was written again as the server had it, then
 	aside      map[place]row  // of mine, as they were displaced after the server was put back; empty: a deletion
 	busy       *sql.Tx
 	paused     bool
