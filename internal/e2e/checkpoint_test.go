@@ -26,11 +26,11 @@ func TestReplayOfAForgottenPush(t *testing.T) {
 	// A time with nanoseconds comes back in microseconds, so that only the rows prove what was committed.
 	const nanoseconds = "2026-03-24T18:42:11.123456789Z"
 	appWrite(t, p.Engine, `INSERT INTO users (id, name, email, created_at, updated_at) VALUES (?, 'n', 'e', ?, ?)`, categoryID(1), nanoseconds, nanoseconds)
-	p.lose = func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/committed-bundles/") }
+	p.losing(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/committed-bundles/") })
 	if _, err := p.PushPending(t.Context()); err == nil {
 		t.Fatal("the answer was not lost")
 	}
-	p.lose = nil
+	p.losing(nil)
 	appWrite(t, p.Engine, `UPDATE users SET name = 'since'`)
 	forgetHistory(t, w, user)
 	source := p.source(t)
@@ -64,11 +64,11 @@ func TestSeedWhoseAnswerIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := openPhone(t, w, user, path, false)
-	p.lose = func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/commit") }
+	p.losing(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/commit") })
 	if _, err := p.PushPending(t.Context()); err == nil {
 		t.Fatal("the answer was not lost")
 	}
-	p.lose = nil
+	p.losing(nil)
 	addCategory(t, p.Engine, 2, "since")
 	mustSync(t, p.Engine)
 	sameAsServer(t, w, user, p.Engine)
@@ -191,7 +191,7 @@ func TestGapInThePull(t *testing.T) {
 		}
 	}
 	addCategory(t, p.Engine, 2, "pending")
-	p.answer = func(r *http.Request, resp *http.Response) {
+	p.answering(func(r *http.Request, resp *http.Response) {
 		if !strings.HasSuffix(r.URL.Path, "/sync/pull") {
 			return
 		}
@@ -205,10 +205,10 @@ func TestGapInThePull(t *testing.T) {
 			t.Error(err)
 		}
 		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	}
-	p.lose = func(r *http.Request) bool {
+	})
+	p.losing(func(r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "/snapshot-sessions/") && r.Method == http.MethodGet
-	}
+	})
 	if _, err := p.PullToStable(t.Context()); err == nil {
 		t.Fatal("the answer was not lost")
 	}

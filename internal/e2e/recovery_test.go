@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -29,9 +30,31 @@ type phone struct {
 	path string
 	auto bool
 
+	mu           sync.Mutex                                 // requests that tidy up may outlive the call for which they are
 	replacements []string                                   // new_source_id of the snapshots it asked for
 	lose         func(r *http.Request) bool                 // the answer of such a request is lost
 	answer       func(r *http.Request, resp *http.Response) // may change it
+}
+
+// losing loses the answers of such requests from now on.
+func (p *phone) losing(lose func(r *http.Request) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lose = lose
+}
+
+// answering has all answers pass through a function from now on.
+func (p *phone) answering(answer func(r *http.Request, resp *http.Response)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = answer
+}
+
+// replaced is what it asked to have its source replaced by, so far.
+func (p *phone) replaced() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.replacements)
 }
 
 func (p *phone) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -47,16 +70,21 @@ func (p *phone) RoundTrip(r *http.Request) (*http.Response, error) {
 			} `json:"source_replacement"`
 		}
 		if err := json.Unmarshal(body, &in); err == nil && in.SourceReplacement != nil {
+			p.mu.Lock()
 			p.replacements = append(p.replacements, in.SourceReplacement.New)
+			p.mu.Unlock()
 		}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err == nil && p.lose != nil && p.lose(r) {
+	p.mu.Lock()
+	lose, answer := p.lose, p.answer
+	p.mu.Unlock()
+	if err == nil && lose != nil && lose(r) {
 		_ = resp.Body.Close()
 		return nil, errors.New("the answer was lost")
 	}
-	if err == nil && p.answer != nil {
-		p.answer(r, resp)
+	if err == nil && answer != nil {
+		answer(r, resp)
 	}
 	return resp, err
 }
@@ -191,20 +219,20 @@ func TestTwoCopiesOfOneDatabase(t *testing.T) {
 		{"with changes", func(t *testing.T, p *phone) { addCategory(t, p.Engine, 2, "changed before") }},
 		{"with a push in flight", func(t *testing.T, p *phone) {
 			addCategory(t, p.Engine, 2, "in flight")
-			p.lose = func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/push-sessions") }
+			p.losing(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/push-sessions") })
 			if _, err := p.PushPending(t.Context()); err == nil {
 				t.Fatal("the answer was not lost")
 			}
-			p.lose = nil
+			p.losing(nil)
 			appWrite(t, p.Engine, `UPDATE categories SET name = 'edited since' WHERE id = ?`, categoryID(2))
 		}},
 		{"with a push that was committed", func(t *testing.T, p *phone) {
 			addCategory(t, p.Engine, 2, "committed")
-			p.lose = func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/commit") }
+			p.losing(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/commit") })
 			if _, err := p.PushPending(t.Context()); err == nil {
 				t.Fatal("the answer was not lost")
 			}
-			p.lose = nil
+			p.losing(nil)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -246,8 +274,8 @@ func TestTwoCopiesOfOneDatabase(t *testing.T) {
 				if !auto && rebuilds > 2 {
 					t.Errorf("%d rebuilds; one for the copy that comes late, one for the other, whose source that retired", rebuilds)
 				}
-				if n := len(first.replacements) + len(second.replacements); n > 2 {
-					t.Errorf("%d replacements were asked for: %v %v", n, first.replacements, second.replacements)
+				if n := len(first.replaced()) + len(second.replaced()); n > 2 {
+					t.Errorf("%d replacements were asked for: %v %v", n, first.replaced(), second.replaced())
 				}
 			})
 		})
@@ -296,13 +324,13 @@ func TestK4_PushOfAForgottenHistory(t *testing.T) {
 		appWrite(t, p.Engine, `INSERT INTO files (id, name, data) VALUES (?, 'f', ?)`, unhex(t, file), unhex(t, "deadbeef00ff"))
 		appWrite(t, p.Engine, `UPDATE categories SET name = 'pushed' WHERE id = ?`, categoryID(1))
 		for _, committed := range []bool{true, false} {
-			p.lose = func(r *http.Request) bool {
+			p.losing(func(r *http.Request) bool {
 				return strings.HasSuffix(r.URL.Path, map[bool]string{true: "/commit", false: "/chunks"}[committed])
-			}
+			})
 			if _, err := p.PushPending(t.Context()); err == nil {
 				t.Fatal("the answer was not lost")
 			}
-			p.lose = nil
+			p.losing(nil)
 			appWrite(t, p.Engine, `INSERT INTO categories (id, name) VALUES (?, 'since')`, uuid.NewString())
 			forgetHistory(t, w, user)
 			if !committed {
@@ -357,19 +385,19 @@ func TestRecoveryGoesOnAfterEachOfItsRequests(t *testing.T) {
 				t.Fatal("it never ends")
 			}
 			left := step
-			p.lose = func(r *http.Request) bool {
+			p.losing(func(r *http.Request) bool {
 				if r.Method == http.MethodDelete {
 					return false
 				}
 				left--
 				return left < 0
-			}
+			})
 			_, err := p.Engine.Sync(t.Context())
 			if !auto && err != nil {
 				_, _ = p.Engine.Rebuild(t.Context())
 				_, err = p.Engine.Sync(t.Context())
 			}
-			asked = append(asked, p.replacements...)
+			asked = append(asked, p.replaced()...)
 			addCategory(t, p.Engine, 100+step, "meanwhile")
 			if err == nil {
 				break
@@ -379,7 +407,7 @@ func TestRecoveryGoesOnAfterEachOfItsRequests(t *testing.T) {
 			}
 			p = openPhone(t, w, user, path, auto)
 		}
-		p.lose = nil
+		p.losing(nil)
 		p.sync(t)
 		sameAsServer(t, w, user, p.Engine)
 		if slices.Sort(asked); len(slices.Compact(asked)) > 1 {
@@ -405,16 +433,16 @@ func TestDivergedReplacement(t *testing.T) {
 		addCategory(t, clone.Engine, 2, "theirs")
 		clone.sync(t) // takes the next number
 		addCategory(t, p.Engine, 3, "mine")
-		p.lose = func(r *http.Request) bool { // before the request that asks for the replacement
+		p.losing(func(r *http.Request) bool { // before the request that asks for the replacement
 			if strings.HasSuffix(r.URL.Path, "/push-sessions") {
 				if err := w.server.RetireSource(user, source, "another copy's"); err != nil {
 					t.Error(err)
 				}
 			}
 			return false
-		}
+		})
 		_, err := p.Engine.Sync(t.Context())
-		p.lose = nil
+		p.losing(nil)
 		if !auto {
 			var required *oversqlite.SourceRecoveryRequiredError
 			if !errors.As(err, &required) {
@@ -481,12 +509,12 @@ func TestRestoredServer(t *testing.T) {
 					office(`INSERT INTO categories (id, name) VALUES (?, 'theirs')`, categoryID(20+n))
 				}
 				commits := 0
-				p.lose = func(r *http.Request) bool {
+				p.losing(func(r *http.Request) bool {
 					if strings.HasSuffix(r.URL.Path, "/commit") {
 						commits++
 					}
 					return false
-				}
+				})
 				mustSync(t, p.Engine)
 				if commits > 2 {
 					t.Errorf("%d uploads: the first conflict shows that the server went back, and what to do about the others", commits)
@@ -617,8 +645,8 @@ func TestRecoveryAroundACollision(t *testing.T) {
 		if err := p.DB().QueryRowContext(t.Context(), `SELECT group_concat(id || code || name, ' ') FROM (SELECT * FROM slots ORDER BY id)`).Scan(&got); err != nil || got != "1Atheirs 2Bx 3Ctheirs" {
 			t.Errorf("%s, %v", got, err)
 		}
-		if len(p.replacements) != 0 {
-			t.Errorf("the server was asked to replace what another had replaced: %v", p.replacements)
+		if len(p.replaced()) != 0 {
+			t.Errorf("the server was asked to replace what another had replaced: %v", p.replaced())
 		}
 	})
 }

@@ -180,7 +180,7 @@ func TestAttachToAScopeThatIsLostMeanwhile(t *testing.T) {
 	if !errors.As(err, &again) || again.Reason != "scope_uninitialized" {
 		t.Fatal(err)
 	}
-	p.answer = nil
+	p.answering(nil)
 	if r, err := e.Attach(t.Context(), user); err != nil {
 		t.Fatalf("%+v, %v", r, err)
 	}
