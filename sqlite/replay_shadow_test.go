@@ -105,6 +105,9 @@ func TestNewCommitWithAnOldNumber(t *testing.T) {
 		if c.gate {
 			ways = append(ways, "snapshot")
 		}
+		if c.intents == nil {
+			c.intents = []string{}
+		}
 		for _, how := range ways {
 			t.Run(c.name+", "+how, func(t *testing.T) {
 				t.Parallel()
@@ -127,9 +130,6 @@ func TestNewCommitWithAnOldNumber(t *testing.T) {
 					replayed(t, db, b, false)
 				case "snapshot":
 					restored(t, db, snap(t, db, c.seq, b.Rows...))
-				}
-				if c.intents == nil {
-					c.intents = []string{}
 				}
 				same(t, "users", rows(t, db, `SELECT id, name FROM users ORDER BY id`), c.users)
 				same(t, "intents", intents(t, db), c.intents)
