@@ -48,7 +48,7 @@ type background struct {
 	vain      int       // signals in a row after which nothing new was found
 	pull      bool      // something calls for a pull
 	hinted    int64     // the newest bundle that the stream has told of since the last pull began
-	pollAt    time.Time // when the server is asked; zero while the stream is open
+	pollAt    time.Time // when the server is asked; zero while the stream does instead
 	stream    stream
 	failures  int // in a row of requests that found the server away; 0: it is there, as far as is known
 

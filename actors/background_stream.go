@@ -133,14 +133,9 @@ func (m *sessionMachine) check() {
 		m.bg.pull = true
 	}
 	m.bg.stream.vouched = true
-}
-
-// openStream is the epoch of the stream that is open; 0: none is.
-func (m *sessionMachine) openStream() uint64 {
-	if s := &m.bg.stream; s.state == streamOpen {
-		return s.epoch
+	if r != nil {
+		r.watched = false // the watcher may have opened it again since
 	}
-	return 0
 }
 
 // streamLost goes on without the stream. What may have gone unseen is asked for once, then polls do.

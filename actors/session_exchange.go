@@ -209,7 +209,7 @@ func (m *sessionMachine) pullDone(d messages.PullDone) {
 	}
 	m.answered()
 	m.checked = m.now
-	if r.watched == m.openStream() {
+	if r.watched {
 		m.bg.stream.vouched = false
 	}
 	// A run may pull more than once: it reports the most that happened.

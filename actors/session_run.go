@@ -80,7 +80,7 @@ type sessionRun struct {
 	fresh     bool // nothing has happened since the state was read
 	linked    bool // has asked for the capabilities
 
-	watched uint64 // the stream that was open when it last asked for what is new
+	watched bool // the stream has been open ever since it last asked for what is new
 
 	result Result
 	held   error // with which the run will end; uploads are held back by it, downloads may go on
@@ -238,14 +238,14 @@ func (m *sessionMachine) begin(s step) {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
-		r.begun, r.watched = true, m.openStream()
+		r.begun, r.watched = true, m.bg.stream.state == streamOpen
 		m.issue(fxPull{messages.Pull{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), Displace: r.displace}})
 	case actSnapshot:
 		if m.downloadsPaused && r.verb == VerbRebuild {
 			r.result.Sync.DownloadSkipped = true
 			return
 		}
-		r.begun, r.watched = true, m.openStream()
+		r.begun, r.watched = true, m.bg.stream.state == streamOpen
 		m.issue(fxSnapshot{messages.Snapshot{Run: r.id, Link: m.linkNow(), OneShot: !r.background(), Failures: m.failuresBefore(), Displace: r.displace}})
 	case actDetach:
 		r.begun = true
